@@ -1,0 +1,79 @@
+"""Every failure a user can meet, and the exit code that tells a script which kind it was.
+
+VitportError
+├── ParityError            1   an artifact is not the function of its checkpoint
+├── UsageError             2   the command line asks for something that does not exist
+│   └── ManifestError      2   a manifest is not valid (file:line:column, all errors at once)
+├── AssetError             3   a checkpoint can't be fetched, is not whole, or is not the one expected
+├── CheckpointError        4   a checkpoint does not hold the weights of its architecture
+├── BackendError           5   a framework crashed, hung or ran out of memory
+├── EnvironmentFault       6   a package or a device that was asked for is missing
+└── OutputError            7   the output or the cache can't be written
+
+130 is Ctrl-C. Messages are complete sentences that say what to do; the command line prints them without a traceback.
+"""
+
+
+class VitportError(Exception):
+    """Base of every error with a message meant for the user."""
+
+    exit_code = 1
+
+
+class ParityError(VitportError):
+    """An artifact differs from the oracle by more than float32 explains."""
+
+    exit_code = 1
+
+
+class UsageError(VitportError):
+    """The command asks for something impossible: an unknown format, a resolution that does not divide."""
+
+    exit_code = 2
+
+
+class ManifestError(UsageError):
+    """A manifest is not valid."""
+
+
+class AssetError(VitportError):
+    """A checkpoint file can't be fetched, is damaged, or has another hash than the one expected."""
+
+    exit_code = 3
+
+
+class CheckpointError(VitportError):
+    """A readable checkpoint holds other leaves, shapes, types or values than its architecture needs."""
+
+    exit_code = 4
+
+
+class BackendError(VitportError):
+    """A worker process of one framework crashed, hung, or was killed."""
+
+    exit_code = 5
+
+
+class EnvironmentFault(VitportError):
+    """A Python package or a device that was asked for is missing or does not work here."""
+
+    exit_code = 6
+
+
+class OutputError(VitportError):
+    """The output folder or the cache can't be written: disk full, read-only, no permission."""
+
+    exit_code = 7
+
+
+EXIT_CODES: dict[int, str] = {
+    0: "success",
+    1: "parity: an artifact is not the function of its checkpoint",
+    2: "usage: a wrong option or an invalid manifest",
+    3: "asset: not fetched, damaged, or not the file expected",
+    4: "checkpoint: other leaves, shapes or values than the architecture needs",
+    5: "backend: a framework crashed, hung or ran out of memory",
+    6: "environment: a package or device is missing",
+    7: "output: the output folder or the cache can't be written",
+    130: "interrupted",
+}
