@@ -1,0 +1,128 @@
+"""The definition in NumPy: in float64 the executable specification, in float32 the yardstick of a good float32.
+
+Written for exactness first: every reduction runs over contiguous memory, where NumPy sums pairwise (error grows with
+log n, not n), and every variance takes two passes.
+"""
+
+from collections.abc import Mapping
+
+import numpy as np
+
+from vitport.architectures import Architecture, forward
+from vitport.architectures.ops import Padding
+from vitport.arrays import Images, Params, Taps
+
+
+def run(architecture: Architecture, params: Params, images: Images, variant: str, dtype: str = "float64") -> Taps:
+    """Every tap of the forward pass, `logits` or `pre_logits` last; all arithmetic in `dtype`."""
+    ops = NumPyOps()
+    weights = {name: np.asarray(leaf, dtype) for name, leaf in params.items()}
+    forward(architecture, ops, weights, images.astype(dtype), variant)
+    return ops.taps
+
+
+def same_padding(size: int, window: int, stride: int) -> tuple[int, int]:
+    """Pixels before and after one axis so that the output has ceil(size / stride): XLA's SAME, the odd one last."""
+    total = max((-(-size // stride) - 1) * stride + window - size, 0)
+    return total // 2, total - total // 2
+
+
+class NumPyOps:
+    """Operations on ndarrays in whatever float type they have; remembers every tap."""
+
+    def __init__(self) -> None:
+        self.taps: Taps = {}
+
+    def standardize(self, kernel: np.ndarray, eps: float) -> np.ndarray:
+        columns = np.ascontiguousarray(kernel.reshape(-1, kernel.shape[-1]).T)
+        columns = columns - columns.mean(axis=1, keepdims=True)
+        std = np.sqrt(np.square(columns).mean(axis=1, keepdims=True))
+        return np.ascontiguousarray((columns / (std + kernel.dtype.type(eps))).T).reshape(kernel.shape)
+
+    def conv2d(
+        self, x: np.ndarray, kernel: np.ndarray, bias: np.ndarray | None, stride: int, padding: Padding
+    ) -> np.ndarray:
+        windows = _windows(_pad_same(x, kernel.shape[0], stride, 0.0) if padding == "SAME" else x, kernel, stride)
+        patches = windows.reshape(*windows.shape[:3], -1)
+        y = patches @ kernel.reshape(-1, kernel.shape[-1])
+        return y if bias is None else y + bias
+
+    def max_pool(self, x: np.ndarray, window: int, stride: int) -> np.ndarray:
+        padded = _pad_same(x, window, stride, -np.inf)
+        height, width = -(-x.shape[1] // stride), -(-x.shape[2] // stride)
+        shifted = (
+            padded[:, i : i + stride * height : stride, j : j + stride * width : stride]
+            for i in range(window)
+            for j in range(window)
+        )
+        return np.maximum.reduce(list(shifted))
+
+    def group_norm(self, x: np.ndarray, scale: np.ndarray, bias: np.ndarray, groups: int, eps: float) -> np.ndarray:
+        n, h, w, c = x.shape
+        grouped = np.ascontiguousarray(x.reshape(n, h * w, groups, c // groups).swapaxes(1, 2))
+        normal = _normalize(grouped.reshape(n, groups, -1), eps).reshape(grouped.shape)
+        return normal.swapaxes(1, 2).reshape(x.shape) * scale + bias
+
+    def layer_norm(self, x: np.ndarray, scale: np.ndarray, bias: np.ndarray, eps: float) -> np.ndarray:
+        return _normalize(x, eps) * scale + bias
+
+    def dense(self, x: np.ndarray, kernel: np.ndarray, bias: np.ndarray) -> np.ndarray:
+        return x @ kernel + bias
+
+    def self_attention(self, x: np.ndarray, weights: Mapping[str, np.ndarray]) -> np.ndarray:
+        query, key, value = (
+            np.swapaxes(np.tensordot(x, weights[f"{part}/kernel"], 1) + weights[f"{part}/bias"], 1, 2)
+            for part in ("query", "key", "value")
+        )
+        scores = query / np.sqrt(query.dtype.type(query.shape[-1])) @ key.swapaxes(2, 3)
+        mixed = (_softmax(scores) @ value).swapaxes(1, 2)
+        return np.tensordot(mixed, weights["out/kernel"], 2) + weights["out/bias"]
+
+    def gelu_tanh(self, x: np.ndarray) -> np.ndarray:
+        half, cubic, factor = (x.dtype.type(c) for c in (0.5, 0.044715, np.sqrt(2 / np.pi)))
+        return half * x * (1 + np.tanh(factor * (x + cubic * x * x * x)))
+
+    def relu(self, x: np.ndarray) -> np.ndarray:
+        return np.maximum(x, 0)
+
+    def tanh(self, x: np.ndarray) -> np.ndarray:
+        return np.tanh(x)
+
+    def add(self, x: np.ndarray, y: np.ndarray) -> np.ndarray:
+        return x + y
+
+    def flatten_grid(self, x: np.ndarray) -> np.ndarray:
+        return x.reshape(len(x), -1, x.shape[-1])
+
+    def prepend_token(self, token: np.ndarray, x: np.ndarray) -> np.ndarray:
+        return np.concatenate([np.broadcast_to(token, (len(x), 1, x.shape[-1])), x], axis=1)
+
+    def first_token(self, x: np.ndarray) -> np.ndarray:
+        return x[:, 0]
+
+    def tap(self, name: str, x: np.ndarray) -> np.ndarray:
+        self.taps[name] = x
+        return x
+
+
+def _normalize(x: np.ndarray, eps: float) -> np.ndarray:
+    """The last axis to mean 0 and variance 1."""
+    centred = x - x.mean(axis=-1, keepdims=True)
+    variance = np.square(centred).mean(axis=-1, keepdims=True)
+    return centred / np.sqrt(variance + x.dtype.type(eps))
+
+
+def _softmax(x: np.ndarray) -> np.ndarray:
+    exponentials = np.exp(x - x.max(axis=-1, keepdims=True))
+    return exponentials / exponentials.sum(axis=-1, keepdims=True)
+
+
+def _pad_same(x: np.ndarray, window: int, stride: int, value: float) -> np.ndarray:
+    rows, columns = (same_padding(size, window, stride) for size in x.shape[1:3])
+    return np.pad(x, ((0, 0), rows, columns, (0, 0)), constant_values=value)
+
+
+def _windows(x: np.ndarray, kernel: np.ndarray, stride: int) -> np.ndarray:
+    """Strided view (n, out_h, out_w, kh, kw, c)."""
+    view = np.lib.stride_tricks.sliding_window_view(x, kernel.shape[:2], axis=(1, 2))
+    return view[:, ::stride, ::stride].transpose(0, 1, 2, 4, 5, 3)

@@ -1,0 +1,271 @@
+"""The definition as an ONNX graph written from the weights: no framework, no trace.
+
+Convolutions lie channels first inside and are turned only where a channels-last operation follows. Everything that
+depends on weights alone (StdConv, fused projections, the attention scale) is computed here, once, in float64.
+"""
+
+from collections.abc import Mapping
+
+import numpy as np
+import onnx
+from onnx import helper, numpy_helper
+
+from vitport.architectures import Architecture, forward
+from vitport.architectures.ops import Padding
+from vitport.arrays import Images, Params, Taps
+from vitport.backends.numpy import NumPyOps, same_padding
+from vitport.backends.onnx_graph import BATCH, Graph, Value, Weight
+
+OPSETS = range(17, 27)
+"""17 brought LayerNormalization; 26 is the newest that ONNX Runtime 1.31 loads."""
+
+GELU_SINCE, ATTENTION_SINCE = 20, 23
+INPUT = "pixel_values"
+"""The input's name in optimum and transformers.js."""
+
+
+def run(architecture: Architecture, params: Params, images: Images, variant: str, dtype: str = "float64") -> Taps:
+    """Every tap of the graph under the ONNX reference evaluator, an engine that shares no kernel with ONNX Runtime."""
+    from onnx.reference import ReferenceEvaluator
+
+    graph = build(architecture, params, variant, GELU_SINCE, dtype)
+    evaluator = ReferenceEvaluator(model_of(graph, architecture, dict.fromkeys(graph.taps)))
+    outputs = evaluator.run(None, {INPUT: np.ascontiguousarray(images.transpose(0, 3, 1, 2)).astype(dtype)})
+    return {
+        name: array.transpose(0, 2, 3, 1) if array.ndim == 4 else array
+        for name, array in zip(graph.taps, outputs, strict=True)
+    }
+
+
+def build(architecture: Architecture, params: Params, variant: str, opset: int, dtype: str = "float32") -> Graph:
+    """The graph of one variant: input `pixel_values` (batch, 3, r, r), output `logits` or `pre_logits`."""
+    graph = Graph(opset, np.dtype(dtype))
+    ops = OnnxOps(graph)
+    side = architecture.resolution
+    images = Value(graph.input(INPUT), (side, side, 3), channels_first=True)
+    weights = {name: Weight(name, np.asarray(leaf, graph.dtype)) for name, leaf in params.items()}
+    forward(architecture, ops, weights, images, variant)
+    return graph
+
+
+def model_of(graph: Graph, architecture: Architecture, outputs: Mapping[str, int | None]) -> onnx.ModelProto:
+    """A complete model with its weights inside, for evaluation in memory."""
+    model = skeleton(graph, architecture, outputs)
+    arrays = (numpy_helper.from_array(np.asarray(a, order="C"), name) for name, a in graph.weights.items())
+    model.graph.initializer.extend(arrays)
+    return model
+
+
+def skeleton(graph: Graph, architecture: Architecture, outputs: Mapping[str, int | None]) -> onnx.ModelProto:
+    """The model without its weights. outputs: name → width, None where the shape is to be inferred."""
+    kind = helper.np_dtype_to_tensor_dtype(graph.dtype)
+    side = architecture.resolution
+    image = helper.make_tensor_value_info(INPUT, kind, (BATCH, 3, side, side))
+    results = [
+        helper.make_tensor_value_info(name, kind, (BATCH, width) if width else None) for name, width in outputs.items()
+    ]
+    opsets = [helper.make_opsetid("", graph.opset)]
+    return helper.make_model(
+        helper.make_graph(graph.nodes(), "vitport", [image], results),
+        opset_imports=opsets,
+        ir_version=helper.find_min_ir_version_for(opsets),
+        producer_name="vitport",
+    )
+
+
+class OnnxOps:
+    """Operations that append nodes to a graph."""
+
+    def __init__(self, graph: Graph) -> None:
+        self.graph = graph
+        self._exact = NumPyOps()
+
+    def standardize(self, kernel: Weight, eps: float) -> Weight:
+        return kernel.derive(self._exact.standardize(kernel.array.astype(np.float64), eps))
+
+    def conv2d(self, x: Value, kernel: Weight, bias: Weight | None, stride: int, padding: Padding) -> Value:
+        if padding == "VALID" and kernel.shape[0] == stride:
+            return self._embed_patches(x, kernel, bias)
+        pads, size = _padding(x.shape, kernel.shape[0], stride, padding)
+        inputs = [kernel.derive(kernel.array.transpose(3, 2, 0, 1))] + ([bias] if bias else [])
+        window = list(kernel.shape[:2])
+        x = self._channels_first(x)
+        (y,) = self.graph.emit("Conv", x.wire, *inputs, kernel_shape=window, strides=[stride, stride], pads=pads)
+        return Value(y, (*size, kernel.shape[-1]), channels_first=True)
+
+    def max_pool(self, x: Value, window: int, stride: int) -> Value:
+        pads, size = _padding(x.shape, window, stride, "SAME")
+        x = self._channels_first(x)
+        square = {"kernel_shape": [window, window], "strides": [stride, stride]}
+        (y,) = self.graph.emit("MaxPool", x.wire, pads=pads, **square)
+        return Value(y, (*size, x.shape[-1]), channels_first=True)
+
+    def group_norm(self, x: Value, scale: Weight, bias: Weight, groups: int, eps: float) -> Value:
+        """InstanceNormalization over the groups: every runtime has it, and ONNX Runtime's takes two passes."""
+        x = self._channels_first(x)
+        ones = Weight(f"constant/ones_{groups}", np.ones(groups))
+        zeros = Weight(f"constant/zeros_{groups}", np.zeros(groups))
+        y = self._reshape(x.wire, (groups, -1))
+        (y,) = self.graph.emit("InstanceNormalization", y, ones, zeros, epsilon=eps)
+        h, w, c = x.shape
+        y = self._reshape(y, (c, h, w))
+        (y,) = self.graph.emit("Mul", y, scale.derive(scale.array.reshape(-1, 1, 1)))
+        (y,) = self.graph.emit("Add", y, bias.derive(bias.array.reshape(-1, 1, 1)))
+        return Value(y, x.shape, channels_first=True)
+
+    def layer_norm(self, x: Value, scale: Weight, bias: Weight, eps: float) -> Value:
+        (y,) = self.graph.emit("LayerNormalization", x.wire, scale, bias, axis=-1, epsilon=eps)
+        return Value(y, x.shape)
+
+    def dense(self, x: Value, kernel: Weight, bias: Weight) -> Value:
+        (y,) = self.graph.emit("MatMul", x.wire, kernel)
+        (y,) = self.graph.emit("Add", y, bias)
+        return Value(y, (*x.shape[:-1], kernel.shape[-1]))
+
+    def self_attention(self, x: Value, weights: Mapping[str, Weight]) -> Value:
+        tokens, width = x.shape
+        heads, head_width = weights["query/bias"].shape
+        folded = 1.0 if self.graph.opset >= ATTENTION_SINCE else _exact_scale(head_width)
+        kernel, bias = _fuse_projections(weights, folded)
+        projected = self.dense(x, kernel, bias)
+        sizes = self.graph.integers([heads * head_width] * 3)
+        query, key, value = self.graph.emit("Split", projected.wire, sizes, outputs=3, axis=-1)
+        if self.graph.opset >= ATTENTION_SINCE:
+            counts = {"q_num_heads": heads, "kv_num_heads": heads}
+            (mixed,) = self.graph.emit("Attention", query, key, value, **counts)
+        else:
+            if folded == 1.0:
+                (query,) = self.graph.emit("Mul", query, self._scalar(head_width**-0.5))
+            mixed = self._attend(query, key, value, (tokens, heads, head_width))
+        out = weights["out/kernel"]
+        kernel = out.derive(out.array.reshape(-1, width))
+        return self.dense(Value(mixed, (tokens, heads * head_width)), kernel, weights["out/bias"])
+
+    def _attend(self, query: int, key: int, value: int, split: tuple[int, int, int]) -> int:
+        """softmax(query key') value; the scale is already in the query's weights."""
+        tokens, heads, head_width = split
+        query, key, value = (self._reshape(part, split) for part in (query, key, value))
+        (query,) = self.graph.emit("Transpose", query, perm=[0, 2, 1, 3])
+        (key,) = self.graph.emit("Transpose", key, perm=[0, 2, 3, 1])
+        (value,) = self.graph.emit("Transpose", value, perm=[0, 2, 1, 3])
+        (scores,) = self.graph.emit("MatMul", query, key)
+        (attention,) = self.graph.emit("Softmax", scores, axis=-1)
+        (mixed,) = self.graph.emit("MatMul", attention, value)
+        (mixed,) = self.graph.emit("Transpose", mixed, perm=[0, 2, 1, 3])
+        return self._reshape(mixed, (tokens, heads * head_width))
+
+    def gelu_tanh(self, x: Value) -> Value:
+        """Written out in float64 too: the standard's own definition of Gelu holds its constants in float32."""
+        if self.graph.opset >= GELU_SINCE and self.graph.dtype == np.float32:
+            (y,) = self.graph.emit("Gelu", x.wire, approximate="tanh")
+            return Value(y, x.shape)
+        half, one, cubic, factor = (self._scalar(c) for c in (0.5, 1.0, 0.044715, float(np.sqrt(2 / np.pi))))
+        (square,) = self.graph.emit("Mul", x.wire, x.wire)
+        (cube,) = self.graph.emit("Mul", square, x.wire)
+        (inner,) = self.graph.emit("Mul", cube, cubic)
+        (inner,) = self.graph.emit("Add", x.wire, inner)
+        (inner,) = self.graph.emit("Mul", inner, factor)
+        (gate,) = self.graph.emit("Tanh", inner)
+        (gate,) = self.graph.emit("Add", gate, one)
+        (y,) = self.graph.emit("Mul", x.wire, half)
+        (y,) = self.graph.emit("Mul", y, gate)
+        return Value(y, x.shape)
+
+    def relu(self, x: Value) -> Value:
+        return self._pointwise("Relu", x)
+
+    def tanh(self, x: Value) -> Value:
+        return self._pointwise("Tanh", x)
+
+    def add(self, x: Value, y: Value | Weight) -> Value:
+        other = self._like(y, x).wire if isinstance(y, Value) else y
+        (wire,) = self.graph.emit("Add", x.wire, other)
+        return Value(wire, x.shape, x.channels_first)
+
+    def flatten_grid(self, x: Value) -> Value:
+        x = self._channels_last(x)
+        h, w, c = x.shape
+        return Value(self._reshape(x.wire, (h * w, c)), (h * w, c))
+
+    def prepend_token(self, token: Weight, x: Value) -> Value:
+        tokens, width = x.shape
+        (batch,) = self.graph.emit("Shape", x.wire, start=0, end=1)
+        (shape,) = self.graph.emit("Concat", batch, self.graph.integers([1, width]), axis=0)
+        (row,) = self.graph.emit("Expand", token, shape)
+        (y,) = self.graph.emit("Concat", row, x.wire, axis=1)
+        return Value(y, (tokens + 1, width))
+
+    def first_token(self, x: Value) -> Value:
+        (y,) = self.graph.emit("Gather", x.wire, Weight("constant/first", np.asarray(0, np.int64)), axis=1)
+        return Value(y, x.shape[1:])
+
+    def tap(self, name: str, x: Value) -> Value:
+        if self.graph.is_named(x.wire):
+            x = self._pointwise("Identity", x)
+        self.graph.tap(name, x.wire)
+        return x
+
+    def _pointwise(self, operator: str, x: Value) -> Value:
+        (y,) = self.graph.emit(operator, x.wire)
+        return Value(y, x.shape, x.channels_first)
+
+    def _embed_patches(self, x: Value, kernel: Weight, bias: Weight | None) -> Value:
+        """Non-overlapping patches as one matrix product: ONNX Runtime has no double-precision Conv on a CPU."""
+        side, _, channels, width = kernel.shape
+        rows, columns = x.shape[0] // side, x.shape[1] // side
+        blocks = (rows, side, columns, side)
+        split, perm = ((channels, *blocks), [0, 2, 4, 3, 5, 1]) if x.channels_first else ((*blocks, channels), None)
+        y = self._reshape(x.wire, split)
+        (y,) = self.graph.emit("Transpose", y, perm=perm or [0, 1, 3, 2, 4, 5])
+        patches = Value(self._reshape(y, (rows, columns, side * side * channels)), (rows, columns, -1))
+        flat = kernel.derive(kernel.array.reshape(-1, width))
+        if bias is None:
+            return Value(self.graph.emit("MatMul", patches.wire, flat)[0], (rows, columns, width))
+        return self.dense(patches, flat, bias)
+
+    def _channels_first(self, x: Value) -> Value:
+        return x if x.channels_first else self._turn(x, [0, 3, 1, 2])
+
+    def _channels_last(self, x: Value) -> Value:
+        return self._turn(x, [0, 2, 3, 1]) if x.channels_first else x
+
+    def _like(self, x: Value, model: Value) -> Value:
+        return self._channels_first(x) if model.channels_first else self._channels_last(x)
+
+    def _turn(self, x: Value, perm: list[int]) -> Value:
+        (y,) = self.graph.emit("Transpose", x.wire, perm=perm)
+        return Value(y, x.shape, not x.channels_first)
+
+    def _reshape(self, wire: int, shape: tuple[int, ...]) -> int:
+        """To (batch, *shape): 0 copies the batch, whatever it is."""
+        return self.graph.emit("Reshape", wire, self.graph.integers([0, *shape]))[0]
+
+    def _scalar(self, value: float) -> Weight:
+        return Weight(f"constant/{value:.6g}", np.asarray(value, np.float64))
+
+
+def _exact_scale(head_width: int) -> float:
+    """`1 / sqrt(head_width)` where that is a power of two, which no rounding can tell from scaling later; else 1."""
+    scale = head_width**-0.5
+    return scale if np.frexp(scale)[0] == 0.5 else 1.0
+
+
+def _fuse_projections(weights: Mapping[str, Weight], scale: float) -> tuple[Weight, Weight]:
+    """Query (times `scale`), key and value as one kernel (width, 3 * heads * head_width) and one bias."""
+    columns = weights["query/bias"].array.size
+    scope = weights["query/kernel"].name.removesuffix("query/kernel")
+
+    def fused(leaf: str, shape: tuple[int, ...]) -> Weight:
+        query, key, value = (weights[f"{part}/{leaf}"].array.reshape(shape) for part in ("query", "key", "value"))
+        return Weight(f"{scope}qkv/{leaf}", np.concatenate([query * query.dtype.type(scale), key, value], axis=-1))
+
+    return fused("kernel", (-1, columns)), fused("bias", (columns,))
+
+
+def _padding(shape: tuple[int, ...], window: int, stride: int, padding: Padding) -> tuple[list[int], tuple[int, int]]:
+    """ONNX pads [top, left, bottom, right] and the output's (height, width)."""
+    if padding == "VALID":
+        return [0, 0, 0, 0], tuple((size - window) // stride + 1 for size in shape[:2])
+    (top, bottom), (left, right) = (same_padding(size, window, stride) for size in shape[:2])
+    return [top, left, bottom, right], tuple(-(-size // stride) for size in shape[:2])
+

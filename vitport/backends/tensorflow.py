@@ -1,0 +1,107 @@
+"""The definition in native TensorFlow operations: no XLA call, so that TFLite, OpenVINO and tf2onnx can read the graph.
+
+Every operation has a registered gradient that does not depend on custom-gradient functions being saved.
+"""
+
+from collections.abc import Mapping
+
+import numpy as np
+import tensorflow as tf
+
+from vitport.architectures import Architecture, forward
+from vitport.architectures.ops import Padding
+from vitport.arrays import Images, Params, Taps
+
+SQRT_2_OVER_PI = float(np.sqrt(2 / np.pi))
+
+
+def run(architecture: Architecture, params: Params, images: Images, variant: str, dtype: str = "float64") -> Taps:
+    """Every tap of the eager forward pass, all arithmetic in `dtype`."""
+    ops = TensorFlowOps(remember=True)
+    weights = {name: tf.constant(np.asarray(leaf, dtype)) for name, leaf in params.items()}
+    forward(architecture, ops, weights, tf.constant(images.astype(dtype)), variant)
+    return {name: tensor.numpy() for name, tensor in ops.taps.items()}
+
+
+class TensorFlowOps:
+    """Operations on tensors and variables; in a graph only the batch size is left open."""
+
+    def __init__(self, remember: bool = False) -> None:
+        self.taps: dict[str, tf.Tensor] = {}
+        self._remember = remember
+
+    def standardize(self, kernel: tf.Tensor, eps: float) -> tf.Tensor:
+        deviation = kernel - tf.reduce_mean(kernel, axis=(0, 1, 2), keepdims=True)
+        variance = tf.reduce_mean(tf.square(deviation), axis=(0, 1, 2), keepdims=True)
+        return deviation / (tf.sqrt(variance) + eps)
+
+    def conv2d(
+        self, x: tf.Tensor, kernel: tf.Tensor, bias: tf.Tensor | None, stride: int, padding: Padding
+    ) -> tf.Tensor:
+        y = tf.nn.conv2d(x, kernel, stride, padding)
+        return y if bias is None else tf.nn.bias_add(y, bias)
+
+    def max_pool(self, x: tf.Tensor, window: int, stride: int) -> tf.Tensor:
+        return tf.nn.max_pool2d(x, window, stride, "SAME")
+
+    def group_norm(self, x: tf.Tensor, scale: tf.Tensor, bias: tf.Tensor, groups: int, eps: float) -> tf.Tensor:
+        h, w, c = x.shape[1:]
+        grouped = tf.reshape(x, (-1, h, w, groups, c // groups))
+        normal = _normalize(grouped, (1, 2, 4), eps)
+        return tf.reshape(normal, (-1, h, w, c)) * scale + bias
+
+    def layer_norm(self, x: tf.Tensor, scale: tf.Tensor, bias: tf.Tensor, eps: float) -> tf.Tensor:
+        return _normalize(x, (-1,), eps) * scale + bias
+
+    def dense(self, x: tf.Tensor, kernel: tf.Tensor, bias: tf.Tensor) -> tf.Tensor:
+        rows = tf.reshape(x, (-1, x.shape[-1]))
+        y = tf.nn.bias_add(tf.matmul(rows, kernel), bias)
+        return tf.reshape(y, (-1, *x.shape[1:-1], y.shape[-1]))
+
+    def self_attention(self, x: tf.Tensor, weights: Mapping[str, tf.Tensor]) -> tf.Tensor:
+        width, heads, head_width = weights["query/kernel"].shape
+        query, key, value = (self._project(x, weights, part) for part in ("query", "key", "value"))
+        scores = tf.matmul(query * head_width**-0.5, key, transpose_b=True)
+        mixed = tf.transpose(tf.matmul(tf.nn.softmax(scores), value), (0, 2, 1, 3))
+        mixed = tf.reshape(mixed, (-1, x.shape[1], heads * head_width))
+        return self.dense(mixed, tf.reshape(weights["out/kernel"], (-1, width)), weights["out/bias"])
+
+    def _project(self, x: tf.Tensor, weights: Mapping[str, tf.Tensor], part: str) -> tf.Tensor:
+        """(n, tokens, width) to (n, heads, tokens, head_width)."""
+        width, heads, head_width = weights[f"{part}/kernel"].shape
+        kernel = tf.reshape(weights[f"{part}/kernel"], (width, -1))
+        y = self.dense(x, kernel, tf.reshape(weights[f"{part}/bias"], (-1,)))
+        return tf.transpose(tf.reshape(y, (-1, x.shape[1], heads, head_width)), (0, 2, 1, 3))
+
+    def gelu_tanh(self, x: tf.Tensor) -> tf.Tensor:
+        return 0.5 * x * (1.0 + tf.tanh(SQRT_2_OVER_PI * (x + 0.044715 * x * x * x)))
+
+    def relu(self, x: tf.Tensor) -> tf.Tensor:
+        return tf.nn.relu(x)
+
+    def tanh(self, x: tf.Tensor) -> tf.Tensor:
+        return tf.tanh(x)
+
+    def add(self, x: tf.Tensor, y: tf.Tensor) -> tf.Tensor:
+        return x + y
+
+    def flatten_grid(self, x: tf.Tensor) -> tf.Tensor:
+        return tf.reshape(x, (-1, x.shape[1] * x.shape[2], x.shape[3]))
+
+    def prepend_token(self, token: tf.Tensor, x: tf.Tensor) -> tf.Tensor:
+        return tf.concat([tf.tile(token, (tf.shape(x)[0], 1, 1)), x], axis=1)
+
+    def first_token(self, x: tf.Tensor) -> tf.Tensor:
+        return x[:, 0]
+
+    def tap(self, name: str, x: tf.Tensor) -> tf.Tensor:
+        if self._remember:
+            self.taps[name] = x
+        return x
+
+
+def _normalize(x: tf.Tensor, axes: tuple[int, ...], eps: float) -> tf.Tensor:
+    """`axes` to mean 0 and variance 1, in two passes."""
+    centred = x - tf.reduce_mean(x, axes, keepdims=True)
+    variance = tf.reduce_mean(tf.square(centred), axes, keepdims=True)
+    return centred * tf.math.rsqrt(variance + eps)
