@@ -11,6 +11,7 @@ import tensorflow as tf
 from vitport.architectures import Architecture, forward
 from vitport.architectures.ops import Padding
 from vitport.arrays import Images, Params, Taps
+from vitport.backends.numpy import CENTRINGS
 
 SQRT_2_OVER_PI = float(np.sqrt(2 / np.pi))
 
@@ -31,9 +32,10 @@ class TensorFlowOps:
         self._remember = remember
 
     def standardize(self, kernel: tf.Tensor, eps: float) -> tf.Tensor:
-        deviation = kernel - tf.reduce_mean(kernel, axis=(0, 1, 2), keepdims=True)
-        variance = tf.reduce_mean(tf.square(deviation), axis=(0, 1, 2), keepdims=True)
-        return deviation / (tf.sqrt(variance) + eps)
+        for _ in CENTRINGS:
+            kernel = kernel - tf.reduce_mean(kernel, axis=(0, 1, 2), keepdims=True)
+        variance = tf.reduce_mean(tf.square(kernel), axis=(0, 1, 2), keepdims=True)
+        return kernel / (tf.sqrt(variance) + eps)
 
     def conv2d(
         self, x: tf.Tensor, kernel: tf.Tensor, bias: tf.Tensor | None, stride: int, padding: Padding
