@@ -1,0 +1,70 @@
+"""What `vitport list` shows: a row for every manifest of a folder, valid or not."""
+
+import json
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from math import prod
+from pathlib import Path
+
+from vitport.architectures import Architecture, parameter_shapes
+from vitport.errors import ManifestError, UsageError
+from vitport.manifest import Manifest, read
+
+BYTES_PER_PARAMETER = 4
+"""Published checkpoints are float32."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Row:
+    """One manifest.
+
+    parameters, bytes: of the whole checkpoint's arrays, the head's included. top1: published accuracy, per cent.
+    problem: why the manifest is not valid, all errors of it; then only `name` is known besides.
+    """
+
+    name: str
+    title: str | None = None
+    variants: tuple[str, ...] = ()
+    formats: tuple[str, ...] = ()
+    parameters: int | None = None
+    bytes: int | None = None
+    top1: float | None = None
+    problem: str | None = None
+
+
+def rows(folder: Path) -> list[Row]:
+    """A row for each `*.yaml` in `folder`, by name. Raises UsageError if there is no such folder."""
+    if not folder.is_dir():
+        raise UsageError(f"{folder}: there is no such folder of manifests")
+    return [_row(path) for path in sorted(folder.glob("*.yaml"))]
+
+
+def to_json(rows: Sequence[Row]) -> str:
+    """The rows as a JSON list, two spaces deep, for scripts."""
+    return json.dumps([asdict(row) for row in rows], indent=2, ensure_ascii=False)
+
+
+def parameter_count(architecture: Architecture) -> int:
+    """How many numbers a checkpoint of this architecture holds, its head included."""
+    return sum(prod(shape) for shape in parameter_shapes(architecture).values())
+
+
+def _row(path: Path) -> Row:
+    try:
+        manifest = read(path)
+    except ManifestError as error:
+        return Row(name=path.stem, problem=str(error))
+    return _valid(manifest, parameter_count(manifest.architecture))
+
+
+def _valid(manifest: Manifest, parameters: int) -> Row:
+    top1 = manifest.published.top1
+    return Row(
+        name=manifest.name,
+        title=manifest.title,
+        variants=manifest.variants,
+        formats=manifest.formats,
+        parameters=parameters,
+        bytes=parameters * BYTES_PER_PARAMETER,
+        top1=top1.value if top1 else None,
+    )
