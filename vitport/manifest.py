@@ -17,6 +17,7 @@ from pydantic import ValidationError
 from vitport import yaml_marks
 from vitport.architectures import VARIANTS, Architecture, published
 from vitport.errors import ManifestError, UsageError
+from vitport.layouts import huggingface, timm
 from vitport.manifest_errors import Problem, listing, problem, suggestion
 from vitport.manifest_schema import (
     FORMATS,
@@ -36,6 +37,9 @@ SCHEMA = Path(__file__).parent / "schemas" / "manifest.schema.json"
 
 FOLDERS = (Path("manifests"), Path(__file__).parent / "manifests")
 """Where a manifest is looked up by its name: the working folder's, then those that come with the package."""
+
+LAYOUTS = {"safetensors-transformers": huggingface.inapplicable, "safetensors-timm": timm.inapplicable}
+"""Formats that hold weights for another project's model, to what that model can't be; the others hold any graph."""
 
 _IMAGENET_CLASSES = 1000
 
@@ -115,12 +119,9 @@ def with_resolution(manifest: Manifest, resolution: int) -> Manifest:
 
 
 def inapplicable(architecture: Architecture, format: str) -> str | None:
-    """Why `format` can't hold this architecture, as a sentence; None if it can."""
-    if format == "safetensors-transformers" and architecture.resnet is not None:
-        return "transformers has no Vision Transformer on a convolutional stem; use safetensors-timm"
-    if format == "safetensors-timm" and architecture.representation_size is not None:
-        return "timm's Vision Transformer has no pre_logits layer and would ignore its weights"
-    return None
+    """Why `format` can't hold this architecture; None if it can."""
+    layout = LAYOUTS.get(format)
+    return layout(architecture) if layout else None
 
 
 def applicable_formats(architecture: Architecture) -> tuple[str, ...]:

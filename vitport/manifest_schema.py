@@ -12,7 +12,6 @@ from pydantic import (
     Discriminator,
     Field,
     Tag,
-    ValidationInfo,
     field_validator,
     model_validator,
 )
@@ -259,7 +258,7 @@ class ManifestFields(_Model):
 
     @field_validator("*")
     @classmethod
-    def _remember(cls, value: Any, info: ValidationInfo) -> Any:
+    def _remember(cls, value: Any, info: Any) -> Any:
         """Hands every valid field to the caller even when another one is not, so that all errors come at once."""
         if info.context is not None:
             info.context[info.field_name] = value

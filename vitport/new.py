@@ -3,6 +3,7 @@
 import json
 import os
 import re
+from contextlib import suppress
 from pathlib import Path
 
 from vitport import names
@@ -92,7 +93,8 @@ def write(name_or_url: str, folder: Path) -> Path:
     except OSError as error:
         raise OutputError(f"{path} can't be written: {error.strerror}") from error
     finally:
-        partial.unlink(missing_ok=True)
+        with suppress(OSError):
+            partial.unlink()
     return path
 
 
