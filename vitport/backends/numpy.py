@@ -10,7 +10,7 @@ import numpy as np
 
 from vitport.architectures import Architecture, forward
 from vitport.architectures.ops import Padding
-from vitport.arrays import Images, Params, Taps
+from vitport.arrays import Images, Logits, Params, Runner, Taps
 
 CENTRINGS = range(2)
 """How often a StdConv kernel is centred. A kernel whose mean is far above its spread loses its last bits in the mean:
@@ -24,6 +24,15 @@ def run(architecture: Architecture, params: Params, images: Images, variant: str
     weights = {name: np.asarray(leaf, dtype) for name, leaf in params.items()}
     forward(architecture, ops, weights, images.astype(dtype), variant)
     return ops.taps
+
+
+def runner(architecture: Architecture, params: Params, variant: str, ops: type["NumPyOps"] | None = None) -> Runner:
+    """The definition in float32 as a runner; `ops` where a client computes some operation otherwise."""
+
+    def infer(images: Images) -> Logits:
+        return forward(architecture, (ops or NumPyOps)(), params, images, variant)
+
+    return infer
 
 
 def same_padding(size: int, window: int, stride: int) -> tuple[int, int]:

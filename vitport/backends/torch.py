@@ -51,13 +51,13 @@ class TorchOps:
         return functional.group_norm(channels_first, groups, scale, bias, eps).permute(0, 2, 3, 1)
 
     def layer_norm(self, x: Tensor, scale: Tensor, bias: Tensor, eps: float) -> Tensor:
-        return functional.layer_norm(x, scale.shape, scale, bias, eps)
+        return functional.layer_norm(x, [int(scale.shape[0])], scale, bias, eps)
 
     def dense(self, x: Tensor, kernel: Tensor, bias: Tensor) -> Tensor:
         return functional.linear(x, kernel.t(), bias)
 
     def self_attention(self, x: Tensor, weights: Mapping[str, Tensor]) -> Tensor:
-        heads = weights["query/bias"].shape
+        heads = [int(size) for size in weights["query/bias"].shape]
         query, key, value = (
             self.dense(x, weights[f"{part}/kernel"].flatten(1), weights[f"{part}/bias"].flatten())
             .unflatten(-1, heads)

@@ -1,0 +1,91 @@
+"""The formats that artifacts come in: one module each, with `INPUT`, `output`, `export` and `load`.
+
+`FORMATS` is the table of them: what each needs to be installed, and which environment its process must start with.
+A module is imported in the process of its own framework only, by `module(name)`.
+
+    INPUT: Port                                       the artifact's public input
+    output(spec) -> str                               the name of its output
+    export(spec, params, folder)                      writes the artifact's files into an empty folder
+    load(folder) -> Runner                            reads them back, as a client would, on the CPU in float32
+"""
+
+from dataclasses import dataclass, field
+from importlib import import_module
+from types import MappingProxyType, ModuleType
+
+from vitport.architectures import Architecture
+from vitport.errors import EnvironmentFault
+
+FULL_FLOAT32 = {"NVIDIA_TF32_OVERRIDE": "0", "TF_CPP_MIN_LOG_LEVEL": "2", "TF_ENABLE_ONEDNN_OPTS": "1"}
+"""TF32 is on by default in TensorFlow, JAX and ONNX Runtime's CUDA provider: pinned off before any of them is loaded."""
+
+
+@dataclass(frozen=True, slots=True)
+class Format:
+    """One row of the table.
+
+    entry: file inside the artifact's folder that a client opens, empty where it opens the folder.
+    packages: what must be importable; extra: the pip extra of vitport that installs it.
+    """
+
+    name: str
+    entry: str = ""
+    packages: tuple[str, ...] = ()
+    extra: str = ""
+    environment: dict[str, str] = field(default_factory=lambda: dict(FULL_FLOAT32))
+
+
+FORMATS = MappingProxyType(
+    {
+        row.name: row
+        for row in (
+            Format("saved_model", packages=("tensorflow",), extra="tensorflow"),
+            Format("torchscript", entry="model.pt", packages=("torch",), extra="torch"),
+            Format("onnx", entry="model.onnx", packages=("onnx", "onnxruntime"), extra="onnxruntime"),
+            Format("safetensors-transformers"),
+            Format("safetensors-timm"),
+        )
+    }
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Port:
+    """A public input. layout: NHWC or NCHW; every input is float32 RGB in [-1, 1] with a free batch size."""
+
+    name: str
+    layout: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Export:
+    """What to write: one variant of one checkpoint.
+
+    output_name: of the SavedModel classifier (`logits`, or `output_0` as on TF-Hub). opset: of the ONNX.
+    labels: class names, if the manifest has them. provenance: text facts to write inside where a format has room.
+    """
+
+    architecture: Architecture
+    variant: str
+    output_name: str = "logits"
+    opset: int = 20
+    labels: tuple[str, ...] | None = None
+    provenance: dict[str, str] = field(default_factory=dict)
+
+    @property
+    def tap(self) -> str:
+        """The tap that the artifact returns, which is also its output's name unless a manifest sets another."""
+        return "logits" if self.variant == "classifier" else "pre_logits"
+
+
+def module(name: str) -> ModuleType:
+    """The module of a format; EnvironmentFault with the command that installs what is missing."""
+    try:
+        return import_module(f"vitport.formats.{name.replace('-', '_')}")
+    except ImportError as error:
+        raise EnvironmentFault(_missing(FORMATS[name], error)) from error
+
+
+def _missing(row: Format, error: ImportError) -> str:
+    packages = " and ".join(row.packages)
+    return f"{row.name} needs {packages}, which can't be imported ({error}); pip install 'vitport[{row.extra}]'"

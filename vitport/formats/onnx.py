@@ -1,0 +1,74 @@
+"""ONNX written from the weights, streamed from the checkpoint to the file: no framework, no trace, nothing in memory twice.
+
+Input and output carry the names of optimum and transformers.js. Past the two gigabytes a protobuf can hold, the
+weights go to `model.onnx.data` beside the model.
+"""
+
+from pathlib import Path
+
+import numpy as np
+import onnx
+from onnx import helper
+
+from vitport.arrays import Images, Logits, Params, Runner
+from vitport.backends import onnx as backend
+from vitport.backends.onnx_graph import Graph
+from vitport.formats import FORMATS, Export, Port, onnx_file
+
+INPUT = Port(backend.INPUT, "NCHW")
+
+VERSIONS = {"onnx": onnx.__version__}
+
+IMAGE_METADATA = {
+    "Image.BitmapPixelFormat": "Rgb8",
+    "Image.ColorSpaceGamma": "SRGB",
+    "Image.NominalPixelRange": "Normalized_1_1",
+}
+"""What the pixels mean, in the words of onnx/docs/MetadataProps.md."""
+
+DENOTATIONS = ("DATA_BATCH", "DATA_CHANNEL", "DATA_FEATURE", "DATA_FEATURE")
+"""What the input's axes mean, in the words of onnx/docs/DimensionDenotation.md."""
+
+
+def output(spec: Export) -> str:
+    """`logits` or `pre_logits`."""
+    return spec.tap
+
+
+def export(spec: Export, params: Params, folder: Path) -> None:
+    """Writes `model.onnx` and passes it through the full checker; the same bytes every time."""
+    graph = backend.build(spec.architecture, params, spec.variant, spec.opset)
+    path = folder / FORMATS["onnx"].entry
+    onnx_file.write(path, _describe(graph, spec), graph.weights)
+    onnx.checker.check_model(str(path), full_check=True)
+
+
+def load(folder: Path) -> Runner:
+    """Runs the model in ONNX Runtime on the CPU."""
+    import onnxruntime
+
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = 3
+    path = str(folder / FORMATS["onnx"].entry)
+    session = onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
+    VERSIONS["onnxruntime"] = onnxruntime.__version__
+
+    def run(images: Images) -> Logits:
+        (result,) = session.run(None, {INPUT.name: np.ascontiguousarray(images.transpose(0, 3, 1, 2))})
+        return result
+
+    return run
+
+
+def _describe(graph: Graph, spec: Export) -> onnx.ModelProto:
+    """The model without its weights: names, axes and provenance written where viewers and servers look."""
+    width = spec.architecture.output_width(spec.variant)
+    model = backend.skeleton(graph, spec.architecture, {output(spec): width})
+    model.graph.name = spec.provenance.get("name", "vitport")
+    model.doc_string = spec.provenance.get("title", "")
+    helper.set_model_props(model, {**spec.provenance, **IMAGE_METADATA})
+    kind = model.graph.input[0].type
+    kind.denotation = "IMAGE"
+    for axis, denotation in zip(kind.tensor_type.shape.dim, DENOTATIONS, strict=True):
+        axis.denotation = denotation
+    return model

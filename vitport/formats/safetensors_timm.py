@@ -1,0 +1,143 @@
+"""A folder that stock timm loads: `timm.create_model("local-dir:<folder>", pretrained=True)` computes the trained function.
+
+timm differs from the original in three places. The erf GELU is set right in the configuration. StdConv adds its
+epsilon to the variance, not to the standard deviation: the kernels are rescaled so that timm's formula arrives at the
+original's result. GroupNorm has epsilon 1e-5 for 1e-6, which no weight can undo; it moves logits by less than float32
+rounding does (measured in the tests).
+"""
+
+import re
+from pathlib import Path
+
+import numpy as np
+
+from vitport.architectures import Architecture, ResNet, parameter_shapes
+from vitport.architectures.hybrid import STD_CONV_EPS
+from vitport.arrays import Params, Runner
+from vitport.backends import numpy as backend
+from vitport.errors import AssetError
+from vitport.formats import Export, Port, safetensors_file
+from vitport.formats.safetensors_file import WEIGHTS, read_config, write_config
+from vitport.layouts import export as export_rows
+from vitport.layouts import restore, timm
+
+INPUT = Port("pixel_values", "NCHW")
+
+VERSIONS: dict[str, str] = {}
+
+GELU = "gelu_tanh"
+"""timm's name of the tanh GELU; its default is the erf one."""
+
+TIMM_STD_CONV_EPS = 1e-8
+"""Added to the variance (timm `vision_transformer_hybrid.py`, `_resnetv2`)."""
+
+TIMM_GROUP_NORM_EPS = 1e-5
+"""timm `layers/norm_act.py`, `GroupNormAct`."""
+
+STD_CONV_KERNEL = re.compile(r"(^|/)conv(_root|_proj|\d)/kernel$")
+
+
+def output(spec: Export) -> str:
+    """timm returns a bare tensor; this is what it is."""
+    return spec.tap
+
+
+def export(spec: Export, params: Params, folder: Path) -> None:
+    """Writes `model.safetensors` and `config.json`."""
+    leaves = {name: params[name] for name in parameter_shapes(spec.architecture, spec.variant)}
+    leaves |= {name: rescale(leaf) for name, leaf in leaves.items() if STD_CONV_KERNEL.search(name)}
+    safetensors_file.write(folder / WEIGHTS, export_rows(timm.rows(spec.architecture, spec.variant), leaves))
+    write_config(folder / "config.json", config(spec))
+
+
+def load(folder: Path) -> Runner:
+    """Runs, in NumPy and with timm's own StdConv and GroupNorm, what the folder's configuration and weights say."""
+    values = read_config(folder / "config.json")
+    if values["model_args"]["act_layer"] != GELU:
+        raise AssetError(f"{folder}/config.json says act_layer {values['model_args']['act_layer']!r}, not {GELU!r}")
+    architecture = _architecture(values)
+    variant = "classifier" if values["num_classes"] else "features"
+    tensors = safetensors_file.read(folder / WEIGHTS)
+    params = restore(timm.rows(architecture, variant), tensors, parameter_shapes(architecture, variant))
+    return backend.runner(architecture, params, variant, TimmOps)
+
+
+class TimmOps(backend.NumPyOps):
+    """NumPy with the two operations that timm computes otherwise."""
+
+    def standardize(self, kernel: np.ndarray, eps: float) -> np.ndarray:
+        columns = np.ascontiguousarray(kernel.reshape(-1, kernel.shape[-1]).T)
+        columns = columns - columns.mean(axis=1, keepdims=True)
+        variance = np.square(columns).mean(axis=1, keepdims=True)
+        return (columns / np.sqrt(variance + kernel.dtype.type(TIMM_STD_CONV_EPS))).T.reshape(kernel.shape)
+
+    def group_norm(self, x: np.ndarray, scale: np.ndarray, bias: np.ndarray, groups: int, eps: float) -> np.ndarray:
+        return super().group_norm(x, scale, bias, groups, TIMM_GROUP_NORM_EPS)
+
+
+def rescale(kernel: np.ndarray) -> np.ndarray:
+    """The kernel k for which timm's `(k - mean) / sqrt(var + 1e-8)` is the original's `(w - mean) / (std + 1e-5)`.
+
+    k = a (w - mean) with a per output channel: a / sqrt(a^2 s^2 + v) = 1 / (s + e) gives a^2 = v / (2 s e + e^2),
+    for s the kernel's standard deviation, e = 1e-5 and v = 1e-8.
+    """
+    exact = kernel.astype(np.float64)
+    centred = exact - exact.mean(axis=(0, 1, 2))
+    std = np.sqrt(np.square(centred).mean(axis=(0, 1, 2)))
+    gain = np.sqrt(TIMM_STD_CONV_EPS / (2 * std * STD_CONV_EPS + STD_CONV_EPS**2))
+    return (gain * centred).astype(kernel.dtype)
+
+
+def config(spec: Export) -> dict:
+    """timm's `config.json`: a registered model, the arguments that make it this one, and the preprocessing."""
+    a, count = spec.architecture, spec.architecture.num_classes if spec.variant == "classifier" else 0
+    return {
+        "architecture": timm.STEMS[a.resnet.depths] if a.resnet else "vit_base_patch16_224",
+        "num_classes": count,
+        "num_features": a.width,
+        "global_pool": "token",
+        "model_args": {
+            "img_size": a.resolution,
+            "patch_size": a.patch,
+            "embed_dim": a.width,
+            "depth": a.depth,
+            "num_heads": a.heads,
+            "mlp_ratio": a.mlp_width / a.width,
+            "act_layer": GELU,
+        },
+        "pretrained_cfg": {
+            "input_size": [3, a.resolution, a.resolution],
+            "fixed_input_size": True,
+            "interpolation": "bilinear",
+            "crop_pct": 1.0,
+            "crop_mode": "squash",
+            "mean": [0.5, 0.5, 0.5],
+            "std": [0.5, 0.5, 0.5],
+            "num_classes": count,
+            "pool_size": None,
+            "first_conv": _first_conv(a),
+            "classifier": "head",
+            **({"label_names": list(spec.labels)} if spec.labels and count else {}),
+        },
+    }
+
+
+def _first_conv(architecture: Architecture) -> str:
+    if architecture.resnet is None:
+        return "patch_embed.proj"
+    return "patch_embed.backbone.stem.conv" if architecture.resnet.depths else "patch_embed.backbone.conv"
+
+
+def _architecture(values: dict) -> Architecture:
+    arguments = values["model_args"]
+    stems = {name: ResNet(depths=depths, width=timm.STEM_WIDTH) for depths, name in timm.STEMS.items()}
+    return Architecture(
+        patch=arguments["patch_size"],
+        width=arguments["embed_dim"],
+        depth=arguments["depth"],
+        heads=arguments["num_heads"],
+        mlp_width=int(arguments["embed_dim"] * arguments["mlp_ratio"]),
+        resnet=stems.get(values["architecture"]),
+        resolution=arguments["img_size"],
+        num_classes=values["num_classes"] or 1,
+    )

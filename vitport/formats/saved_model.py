@@ -1,0 +1,85 @@
+"""TensorFlow SavedModel of native operations with the Reusable-SavedModel interface.
+
+What `tensorflow_hub.KerasLayer(path, trainable=True)`, `keras.layers.TFSMLayer` and TF Serving expect: `__call__` with
+and without `training`, `variables`, `trainable_variables`, `regularization_losses`, and one `serving_default` with one
+output. https://www.tensorflow.org/hub/reusable_saved_models
+"""
+
+from pathlib import Path
+
+import tensorflow as tf
+from tensorflow.core.protobuf import fingerprint_pb2
+
+from vitport.architectures import forward, parameter_shapes
+from vitport.arrays import Images, Logits, Params, Runner
+from vitport.backends.tensorflow import TensorFlowOps
+from vitport.formats import Export, Port
+
+INPUT = Port("inputs", "NHWC")
+
+VERSIONS = {"tensorflow": tf.__version__}
+
+
+def output(spec: Export) -> str:
+    """The manifest's name; pre-logits keep their own unless TF-Hub's `output_0` is wanted."""
+    return spec.output_name if spec.variant == "classifier" or spec.output_name == "output_0" else spec.tap
+
+
+def export(spec: Export, params: Params, folder: Path) -> None:
+    """Writes `saved_model.pb`, `variables/` and `fingerprint.pb`; the same bytes every time."""
+    tf.config.experimental.enable_tensor_float_32_execution(False)
+    model = _reusable(spec, params)
+    tf.saved_model.save(model, str(folder), signatures={"serving_default": _signature(spec, model)})
+    _clear_uuid(folder / "fingerprint.pb")
+
+
+def load(folder: Path) -> Runner:
+    """Runs `serving_default`."""
+    model = tf.saved_model.load(str(folder))
+    serve = model.signatures["serving_default"]
+
+    def run(images: Images) -> Logits:
+        (result,) = serve(**{INPUT.name: tf.constant(images)}).values()
+        return result.numpy()
+
+    run.model = model
+    return run
+
+
+def _reusable(spec: Export, params: Params) -> tf.train.Checkpoint:
+    weights = {name: tf.Variable(params[name], name=name) for name in parameter_shapes(spec.architecture, spec.variant)}
+    image = tf.TensorSpec((None, *_shape(spec)), tf.float32, INPUT.name)
+
+    @tf.function(autograph=False, input_signature=[image])
+    def infer(inputs: tf.Tensor) -> tf.Tensor:
+        return forward(spec.architecture, TensorFlowOps(), weights, inputs, spec.variant)
+
+    @tf.function(autograph=False)
+    def call(inputs: tf.Tensor, training: bool = False) -> tf.Tensor:
+        return infer(inputs)
+
+    for arguments in ({}, {"training": False}, {"training": True}):
+        call.get_concrete_function(image, **arguments)
+    model = tf.train.Checkpoint()
+    model.variables = list(weights.values())
+    model.trainable_variables = list(weights.values())
+    model.regularization_losses = []
+    model.__call__ = call
+    return model
+
+
+def _signature(spec: Export, model: tf.train.Checkpoint) -> tf.types.experimental.ConcreteFunction:
+    image = tf.TensorSpec((None, *_shape(spec)), tf.float32, INPUT.name)
+    return tf.function(lambda inputs: {output(spec): model.__call__(inputs)}).get_concrete_function(image)
+
+
+def _shape(spec: Export) -> tuple[int, int, int]:
+    return spec.architecture.resolution, spec.architecture.resolution, 3
+
+
+def _clear_uuid(path: Path) -> None:
+    """TensorFlow draws a random id for every save; without it two saves of one model are the same bytes."""
+    fingerprint = fingerprint_pb2.FingerprintDef.FromString(path.read_bytes())
+    fingerprint.uuid = ""
+    path.write_bytes(fingerprint.SerializeToString(deterministic=True))
+
