@@ -27,8 +27,8 @@ from jaxtyping import Array, Float
 from vitport.architectures import Architecture, ResNet
 from vitport.arrays import Images, Params, Taps
 
-MATMUL_PRECISION = "highest"
-"""Full float32 products; the default would be TensorFloat-32 on NVIDIA GPUs since Ampere."""
+MATMUL_PRECISION = "float32"
+"""Full products, TensorFloat-32 being the default on NVIDIA GPUs; JAX's older name of `highest`, which 0.4.30 lacks."""
 
 DTYPES = ("float32", "float64")
 
