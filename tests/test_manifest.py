@@ -76,6 +76,37 @@ def test_every_manifest_is_valid_and_says_what_it_is(path: Path) -> None:
     assert read.formats == manifest.applicable_formats(read.architecture)
 
 
+RECORD = {
+    "s16": (80.462, {"timm": True}, 0),
+    "b8": (85.948, {"timm": False}, 1),
+    "b16": (84.018, {"timm": False}, 1),
+    "b32": (79.436, {"timm": True}, 0),
+    "l16": (85.716, {"timm": True}, 0),
+    "r26_s32_light": (80.944, {"timm": True}, 1),
+    "r26_s32_medium": (80.462, {}, 1),
+    "r50_l32": (83.784, {"timm": True}, 1),
+    "vit_b16_224": (81.2, {"huggingface": True}, 1),
+    "vit_b32_384": (81.66, {"huggingface": True, "timm": False}, 1),
+}
+"""The README of sayakpaul/ViT-jax2tf and of google-research/vision_transformer; which ports hold the same weights."""
+
+
+@pytest.mark.parametrize("name", RECORD)
+def test_the_public_record(name: str) -> None:
+    top1, same, corrections = RECORD[name]
+    record = manifest.read(MANIFESTS[0].parent / f"{name}.yaml").published
+    assert record.top1.value == top1
+    assert len(record.corrections) == corrections
+    for where, same_weights in same.items():
+        assert next(port for port in record.ports if port.where == where).same_weights == same_weights
+
+
+def test_the_light_feature_extractor_on_tensorflow_hub_has_other_weights() -> None:
+    ports = [port for path in MANIFESTS for port in manifest.read(path).published.ports if port.where == "tfhub"]
+    assert len(ports) == 2 * 8
+    assert [port.id for port in ports if not port.same_weights] == ["sayakpaul/vit_r26_s32_lightaug_fe/1"]
+
+
 def test_there_are_twelve() -> None:
     named = "b16 b32 b8 digits digits_hybrid l16 r26_s32_light r26_s32_medium r50_l32 s16 vit_b16_224 vit_b32_384"
     assert [path.stem for path in MANIFESTS] == named.split()
@@ -177,6 +208,10 @@ def test_a_manifest_can_not_be_changed(written: Callable[[str], Path]) -> None:
 )
 def test_the_output_of_the_saved_model(written: Callable[[str], Path], added: str, output: str) -> None:
     assert manifest.read(written(VALID + added)).output_name == output
+
+
+def test_one_variant_alone(written: Callable[[str], Path]) -> None:
+    assert manifest.read(written(changed(("[features, classifier]", "[features]")))).variants == ("features",)
 
 
 def test_formats_default_to_those_that_apply(written: Callable[[str], Path]) -> None:
@@ -434,3 +469,19 @@ def test_find_suggests(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, asked: s
     with pytest.raises(UsageError) as caught:
         manifest.find(asked)
     assert str(caught.value) == f"there is no manifest {asked!r}, neither a file nor a name; {hint}"
+
+
+def test_the_worked_example_of_the_documentation(tmp_path: Path) -> None:
+    text = (MANIFESTS[0].parent.parent / "docs" / "manifest.md").read_text(encoding="utf-8")
+    path = tmp_path / "fish.yaml"
+    path.write_text(text.partition("```yaml\n")[2].partition("```")[0], encoding="utf-8")
+    read = manifest.read(path)
+    assert (read.output_name, read.opset, read.gates.float32_ratio) == ("output_0", 18, 5.0)
+    assert read.formats == ("saved_model", "torchscript", "onnx")
+
+
+def test_the_documentation_names_every_field() -> None:
+    text = (MANIFESTS[0].parent.parent / "docs" / "manifest.md").read_text(encoding="utf-8")
+    models = [json_schema(), *json_schema()["$defs"].values()]
+    names = {name for model in models for name in model["properties"]}
+    assert [name for name in sorted(names) if name not in text] == []
