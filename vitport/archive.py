@@ -106,7 +106,8 @@ def open_archive(path: Path) -> Archive:
 
 def members_of(archive: Archive) -> list[Member]:
     """Members in the order of the file, after every check that doesn't need their data."""
-    _refuse_impostor(archive)
+    if what := what_it_is_instead(archive.bytes[:512]):
+        archive.refuse(f"is not an npz (zip) file but {what}")
     start, end, count = _directory(archive)
     members = sorted(_entries(archive, start, end, count), key=lambda member: member.header)
     for name, times in Counter(member.name for member in members).most_common(1):
@@ -116,12 +117,12 @@ def members_of(archive: Archive) -> list[Member]:
     return list(_tiled(archive, members, start))
 
 
-def _refuse_impostor(archive: Archive) -> None:
-    head = archive.bytes[:512]
+def what_it_is_instead(head: bytes) -> str | None:
+    """What a file is that begins with `head`, in words; None for a zip."""
     if head.startswith((b"PK\x03\x04", b"PK\x05\x06")):
-        return
+        return None
     known = (what for pattern, what in IMPOSTORS if re.match(pattern, head, re.IGNORECASE | re.DOTALL))
-    archive.refuse(f"is not an npz (zip) file but {next(known, 'something else')}; it begins with {head[:40]!r}")
+    return f"{next(known, 'something else')}; it begins with {head[:40]!r}"
 
 
 def _directory(archive: Archive) -> tuple[int, int, int]:

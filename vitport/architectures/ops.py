@@ -11,12 +11,13 @@ Requirements that shaped the list:
 """
 
 from collections.abc import Mapping
-from typing import Literal, Protocol, TypeVar
+from typing import Literal, Protocol, TypeVar, runtime_checkable
 
 Tensor = TypeVar("Tensor")
 Padding = Literal["SAME", "VALID"]
 
 
+@runtime_checkable
 class Ops(Protocol[Tensor]):
     """The primitives of one framework over its own tensor type."""
 
