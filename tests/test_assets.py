@@ -1,0 +1,522 @@
+"""A file enters the cache whole and proven, whatever the server, the network or another process does."""
+
+import contextlib
+import hashlib
+import multiprocessing
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from email.utils import formatdate
+from pathlib import Path
+
+import numpy as np
+import pytest
+import server as web
+
+from vitport import assets, npz
+from vitport.assets import addresses, download
+from vitport.assets.partial import Partial
+from vitport.errors import AssetError, OutputError
+
+
+def checkpoint_bytes(tmp_path: Path, seed: int = 0) -> bytes:
+    path = tmp_path / f"made_{seed}.npz"
+    npz.write(path, [("head/kernel", np.random.default_rng(seed).standard_normal((200, 300), np.float32))])
+    data = path.read_bytes()
+    path.unlink()
+    return data
+
+
+def sha(body: bytes) -> str:
+    return hashlib.sha256(body).hexdigest()
+
+
+@pytest.fixture
+def server() -> Iterator[web.Server]:
+    with web.serving() as scene:
+        yield scene
+
+
+@pytest.fixture
+def body(tmp_path: Path) -> bytes:
+    return checkpoint_bytes(tmp_path)
+
+
+@pytest.fixture
+def cache(tmp_path: Path) -> Path:
+    return tmp_path / "cache"
+
+
+@pytest.fixture(autouse=True)
+def waits(monkeypatch: pytest.MonkeyPatch) -> list[float]:
+    """The seconds that would have been waited; nothing is."""
+    slept: list[float] = []
+    monkeypatch.setattr(download, "PATIENCE", download.Patience(timeout=0.3, sleep=slept.append))
+    monkeypatch.delenv("VITPORT_ALLOW_HTTP", raising=False)
+    return slept
+
+
+def kept(cache: Path) -> list[str]:
+    """Names in the cache, without hashes and locks."""
+    names = (path.name for path in cache.iterdir() if not path.name.endswith(".lock"))
+    return sorted(name.partition("-")[2] for name in names)
+
+
+def ranges(server: web.Server) -> list[str | None]:
+    return [headers.get("Range") for _, headers in server.requests]
+
+
+# Success.
+
+
+@pytest.mark.parametrize("known", [True, False], ids=["sha256 given", "no sha256"])
+def test_downloads_verifies_and_keeps(server: web.Server, body: bytes, cache: Path, known: bool) -> None:
+    url = server.serve("/vit/S_16.npz", web.ranged(body))
+    seen: list[tuple[int, int | None]] = []
+    options = {"sha256": sha(body), "size": len(body)} if known else {}
+    asset = assets.fetch([url], cache=cache, progress=lambda *step: seen.append(step), **options)
+    assert asset == assets.Asset(asset.path, url, sha(body), len(body))
+    assert asset.path.read_bytes() == body
+    assert asset.path.parent == cache
+    assert seen[-1] == (len(body), len(body))
+    assert kept(cache) == (["S_16.npz"] if known else ["S_16.npz", "S_16.npz.sha256"])
+    assert [headers["Accept-Encoding"] for _, headers in server.requests] == ["identity"]
+
+
+def test_the_second_time_comes_from_the_cache_even_offline(server: web.Server, body: bytes, cache: Path) -> None:
+    url = server.serve("/x.npz", web.ranged(body))
+    first = assets.fetch([url], cache=cache)
+    assert assets.fetch([url], cache=cache) == first
+    assert assets.fetch([url], cache=cache, offline=True) == first
+    assert len(server.requests) == 1
+
+
+def test_a_warm_cache_may_be_read_only(server: web.Server, body: bytes, cache: Path, monkeypatch) -> None:
+    url = server.serve("/x.npz", web.ranged(body))
+    first = assets.fetch([url], cache=cache)
+    monkeypatch.setattr(Path, "mkdir", None)
+    monkeypatch.setattr(assets, "_lock", None)
+    assert assets.fetch([url], cache=cache) == first
+
+
+def test_mirrors_in_order(server: web.Server, body: bytes, cache: Path) -> None:
+    gone = server.serve("/gone.npz", web.status(404))
+    other = server.serve("/other.npz", web.whole(checkpoint_bytes(cache.parent, seed=1)))
+    good = server.serve("/good.npz", web.whole(body))
+    asset = assets.fetch([gone, other, good], sha256=sha(body), cache=cache)
+    assert (asset.url, asset.sha256) == (good, sha(body))
+
+
+def test_mirrors_share_the_cache_by_content(server: web.Server, body: bytes, cache: Path) -> None:
+    first = assets.fetch([server.serve("/a/x.npz", web.whole(body))], sha256=sha(body), cache=cache)
+    second = assets.fetch([server.serve("/b/x.npz", web.status(404))], sha256=sha(body), cache=cache)
+    assert second.path == first.path
+
+
+def test_the_mode_follows_the_umask(server: web.Server, body: bytes, cache: Path) -> None:
+    old = os.umask(0o027)
+    try:
+        asset = assets.fetch([server.serve("/x.npz", web.whole(body))], cache=cache)
+    finally:
+        os.umask(old)
+    assert asset.path.stat().st_mode & 0o777 == 0o640
+
+
+# Local files.
+
+
+def test_a_local_file_is_used_in_place(tmp_path: Path, body: bytes, cache: Path) -> None:
+    path = tmp_path / "mine.npz"
+    path.write_bytes(body)
+    assert assets.fetch([str(path)], cache=cache, offline=True) == assets.Asset(path, str(path), sha(body), len(body))
+    assert not cache.exists()
+
+
+LOCAL = {
+    "missing": (None, {}, "there is no file"),
+    "html": (lambda body: b"<html>404</html>", {}, "mine.npz is not an npz (zip) file but a web or error page"),
+    "empty": (lambda body: b"", {}, "mine.npz is not an npz (zip) file but"),
+    "short": (lambda body: body[:-1], {}, "mine.npz is truncated"),
+    "bit": (
+        lambda body: body[:5000] + b"\xaa\xbb" + body[5002:],
+        {},
+        "member 'head/kernel.npy' is damaged: its CRC-32",
+    ),
+    "size": (lambda body: body, {"size": 5}, "bytes and should have 5; it is truncated or another file"),
+    "sha": (lambda body: body, {"sha256": "0" * 64}, f"and should have {'0' * 64}; it is damaged or another file"),
+}
+
+
+@pytest.mark.parametrize(("damage", "options", "message"), LOCAL.values(), ids=LOCAL)
+def test_a_bad_local_file_is_refused_and_kept(tmp_path, body, cache, damage, options, message) -> None:
+    path = tmp_path / "mine.npz"
+    if damage:
+        path.write_bytes(damage(body))
+    with pytest.raises(AssetError, match=r"mine\.npz") as error:
+        assets.fetch([str(path)], cache=cache, **options)
+    assert message in str(error.value)
+    assert path.exists() == (damage is not None)
+
+
+def test_a_wrong_hash_names_both(tmp_path: Path, body: bytes) -> None:
+    (tmp_path / "mine.npz").write_bytes(body)
+    with pytest.raises(AssetError, match=f"has the SHA-256 {sha(body)} and should have {'f' * 64}"):
+        assets.fetch([str(tmp_path / "mine.npz")], sha256="f" * 64)
+
+
+# What a server may do and the download survives.
+
+SURVIVED = {
+    "cut": lambda body: [web.ranged(body, upto=70_000), web.ranged(body)],
+    "cut three times": lambda body: [*(web.ranged(body, upto=n * 60_000) for n in (1, 2, 3)), web.ranged(body)],
+    "stall": lambda body: [web.ranged(body, upto=70_000, stall=True), web.ranged(body)],
+    "dropped": lambda body: [web.drop(), web.drop(), web.ranged(body)],
+    "busy": lambda body: [web.status(503), web.status(429), web.status(502), web.ranged(body)],
+    "no ranges": lambda body: [web.ranged(body, upto=70_000), web.whole(body)],
+    "wrong range": lambda body: [web.ranged(body, upto=70_000), web.wrong_range(body, 60_000), web.ranged(body)],
+    "range of a new version": lambda body: [
+        web.ranged(body[::-1], '"old"', upto=70_000),
+        web.wrong_range(body, 70_000, '"new"'),
+        web.ranged(body, '"new"'),
+    ],
+    "changed between resumes": lambda body: [web.ranged(body[::-1], '"old"', upto=70_000), web.ranged(body, '"new"')],
+    "416": lambda body: [web.ranged(body, upto=70_000), web.status(416), web.ranged(body)],
+    "unasked 206": lambda body: [web.wrong_range(body, 0), web.ranged(body)],
+    "no length": lambda body: [web.without_length(body)],
+    "length too long": lambda body: [web.lying(body, len(body) + 9), web.whole(body)],
+    "redirected": lambda body: [web.redirect("/elsewhere.npz"), web.ranged(body)],
+    "weak etag": lambda body: [web.ranged(body[::-1], 'W/"1"', upto=70_000), web.ranged(body, 'W/"1"')],
+}
+
+
+@pytest.mark.parametrize("answers", SURVIVED.values(), ids=SURVIVED)
+@pytest.mark.parametrize("known", [True, False], ids=["sha256", "no sha256"])
+def test_survives(server: web.Server, body: bytes, cache: Path, answers, known: bool) -> None:
+    server.serve("/elsewhere.npz", web.ranged(body))
+    url = server.serve("/x.npz", *answers(body))
+    asset = assets.fetch([url], sha256=sha(body) if known else None, cache=cache)
+    assert asset.path.read_bytes() == body
+    assert kept(cache) == (["x.npz"] if known else ["x.npz", "x.npz.sha256"])
+
+
+def test_a_cut_without_length_is_seen_by_the_size(server: web.Server, body: bytes, cache: Path) -> None:
+    url = server.serve("/x.npz", web.without_length(body[:70_000], ETag='"1"'), web.ranged(body))
+    assert assets.fetch([url], size=len(body), cache=cache).sha256 == sha(body)
+    assert ranges(server) == [None, "bytes=70000-"]
+
+
+def test_a_resume_asks_for_the_rest_of_that_version(server: web.Server, body: bytes, cache: Path) -> None:
+    url = server.serve("/x.npz", web.ranged(body, '"v1"', upto=70_000), web.ranged(body, '"v1"'))
+    assets.fetch([url], cache=cache)
+    assert ranges(server) == [None, "bytes=70000-"]
+    assert server.requests[1][1]["If-Range"] == '"v1"'
+
+
+def test_the_next_run_resumes(server: web.Server, body: bytes, cache: Path) -> None:
+    url = server.serve("/x.npz", web.ranged(body, upto=70_000), web.status(503))
+    with pytest.raises(AssetError, match="the server answered 503, 5 times; 70000 bytes are kept for later"):
+        assets.fetch([url], cache=cache)
+    assert kept(cache) == ["x.npz.part"]
+    server.serve("/x.npz", web.ranged(body))
+    assert assets.fetch([url], cache=cache).sha256 == sha(body)
+    assert ranges(server)[-1] == "bytes=70000-"
+    assert kept(cache) == ["x.npz", "x.npz.sha256"]
+
+
+def test_bytes_of_one_mirror_are_not_continued_at_another(server: web.Server, body: bytes, cache: Path) -> None:
+    first = server.serve("/a/x.npz", web.ranged(body, upto=70_000), web.status(503))
+    second = server.serve("/b/x.npz", web.ranged(body))
+    assert assets.fetch([first, second], sha256=sha(body), cache=cache).url == second
+    assert ranges(server)[-1] is None
+
+
+def test_waits_double_and_obey_the_server(server: web.Server, body: bytes, cache: Path, waits: list[float]) -> None:
+    later = formatdate(time.time() + 60, usegmt=True)
+    busy = [web.status(503), web.status(503), web.status(429, **{"Retry-After": "7"})]
+    url = server.serve("/x.npz", *busy, web.status(503, **{"Retry-After": later}), web.ranged(body))
+    assets.fetch([url], cache=cache)
+    assert waits[:3] == [1, 2, 7]
+    assert 50 < waits[3] <= 60
+
+
+def test_progress_renews_patience(server: web.Server, cache: Path, tmp_path: Path, monkeypatch) -> None:
+    monkeypatch.setattr(download, "CHUNK", 1000)
+    body = checkpoint_bytes(tmp_path)
+    cuts = [web.ranged(body, upto=n * 20_000) for n in range(1, 9)]
+    asset = assets.fetch([server.serve("/x.npz", *cuts, web.ranged(body))], cache=cache)
+    assert asset.sha256 == sha(body)
+
+
+# What a server may do and the download refuses.
+
+REFUSED = {
+    "404": (lambda body: [web.status(404, b"<html>")], {}, "x.npz does not exist (404)"),
+    "403": (lambda body: [web.status(403)], {}, "x.npz is not public (403)"),
+    "418": (lambda body: [web.status(418)], {}, "x.npz was answered with status 418"),
+    "always 503": (lambda body: [web.status(503)], {}, "the server answered 503, 5 times"),
+    "always cut": (lambda body: [web.ranged(body, upto=9)], {}, "the connection broke, 5 times; 9 bytes are kept"),
+    "always 416": (lambda body: [web.status(416)], {}, "the server has no such bytes (416), 5 times"),
+    "silent": (lambda body: [web.ranged(body, upto=0, stall=True)], {}, "the server went silent, 5 times"),
+    "come back tomorrow": (
+        lambda body: [web.status(429, **{"Retry-After": "86400"})],
+        {},
+        "the server asks to wait 86400 seconds",
+    ),
+    "html": (lambda body: [web.whole(b"<html>Sign in</html>")], {}, "is not an npz (zip) file but a web or error page"),
+    "html for a hash": (
+        lambda body: [web.whole(b"<html>Sign in</html>")],
+        {"sha256": "0" * 64},
+        "is not an npz (zip) file but a web or error page",
+    ),
+    "gzip": (lambda body: [web.gzipped(body)], {}, "is sent gzip-encoded though that was not asked for"),
+    "other size": (lambda body: [web.whole(body)], {"size": 77}, "bytes and should have 77; it is another file"),
+    "growing": (lambda body: [web.without_length(body)], {"size": 77}, "sends more than the 77 bytes expected"),
+    "endless": (lambda body: [web.endless()], {"size": 300_000}, "sends more than the 300000 bytes expected"),
+    "length too short": (lambda body: [web.lying(body, 70_000)], {}, "x.npz is truncated: 70000 bytes"),
+    "cut without length": (lambda body: [web.without_length(body[:-1])], {}, "x.npz is truncated"),
+    "other hash": (lambda body: [web.whole(body)], {"sha256": "0" * 64}, f"and should have {'0' * 64}"),
+    "flipped bit": (
+        lambda body: [web.whole(body[:9000] + b"\xaa\xbb" + body[9002:])],
+        {},
+        "x.npz: member 'head/kernel.npy' is damaged: its CRC-32 is",
+    ),
+    "redirect loop": (lambda body: [web.redirect("/x.npz")], {}, "the last of more than 5 redirects; they don't end"),
+    "redirect without place": (lambda body: [web.status(302)], {}, "redirects; they don't end"),
+    "redirect to file": (lambda body: [web.redirect("file:///etc/passwd")], {}, "redirects to file:///etc/passwd"),
+    "redirect to http elsewhere": (
+        lambda body: [web.redirect("http://169.254.169.254/latest/meta-data")],
+        {},
+        "http://169.254.169.254/latest/meta-data is not encrypted",
+    ),
+    "redirect to nonsense": (lambda body: [web.redirect("http://[::1/")], {}, "which is no address"),
+}
+
+
+@pytest.mark.parametrize(("answers", "options", "message"), REFUSED.values(), ids=REFUSED)
+def test_refuses_and_keeps_nothing_under_the_final_name(server, body, cache, answers, options, message) -> None:
+    url = server.serve("/x.npz", *answers(body))
+    with pytest.raises(AssetError) as error:
+        assets.fetch([url], cache=cache, **options)
+    assert message in str(error.value)
+    assert set(kept(cache)) <= {"x.npz.part", "x.npz.bad"}
+    assert not assets.cache_path(url, options.get("sha256"), cache).exists()
+
+
+def test_a_known_size_is_compared_before_the_download(server: web.Server, body: bytes, cache: Path) -> None:
+    seen: list[tuple[int, int | None]] = []
+    url = server.serve("/x.npz", web.whole(body))
+    with pytest.raises(AssetError, match=f"has {len(body)} bytes and should have 9"):
+        assets.fetch([url], size=9, cache=cache, progress=lambda *step: seen.append(step))
+    assert seen == []
+
+
+def test_without_a_size_a_huge_file_is_not_begun(server: web.Server, body: bytes, cache: Path) -> None:
+    url = server.serve("/x.npz", web.lying(body, download.LARGEST + 1))
+    with pytest.raises(AssetError, match="without a size in the manifest at most 4294967296 are fetched"):
+        assets.fetch([url], cache=cache)
+
+
+def test_all_places_are_named(server: web.Server, cache: Path, tmp_path: Path) -> None:
+    url = server.serve("/x.npz", web.status(404))
+    with pytest.raises(AssetError, match="none of the 2 places has the file") as error:
+        assets.fetch([str(tmp_path / "no.npz"), url], cache=cache)
+    assert [line.strip().split(" ")[0] for line in str(error.value).splitlines()[1:]] == ["there", url]
+
+
+def test_nothing_listens(cache: Path, waits: list[float]) -> None:
+    with pytest.raises(AssetError, match=r"nothing answers there \(is there a network\?\), 5 times"):
+        assets.fetch(["http://127.0.0.1:1/x.npz"], cache=cache)
+    assert waits == [1, 2, 4, 8]
+
+
+# The cache.
+
+
+@pytest.mark.parametrize("known", [True, False], ids=["sha256", "first use"])
+def test_a_damaged_cache_is_put_aside_and_fetched_anew(server: web.Server, body: bytes, cache: Path, known) -> None:
+    url, options = server.serve("/x.npz", web.ranged(body)), {"sha256": sha(body)} if known else {}
+    asset = assets.fetch([url], cache=cache, **options)
+    asset.path.write_bytes(body[:-1] + b"?")
+    assert assets.fetch([url], cache=cache, **options) == asset
+    assert asset.path.read_bytes() == body
+    assert "x.npz.bad" in kept(cache)
+    assert len(server.requests) == 2
+
+
+def test_another_valid_file_in_the_cache_is_not_taken_for_the_first(server: web.Server, body, cache, tmp_path) -> None:
+    url = server.serve("/x.npz", web.ranged(body))
+    asset = assets.fetch([url], cache=cache)
+    asset.path.write_bytes(checkpoint_bytes(tmp_path, seed=1))
+    assert assets.fetch([url], cache=cache).sha256 == sha(body)
+
+
+def test_offline_says_what_to_do(cache: Path) -> None:
+    with pytest.raises(
+        AssetError, match=r"gs://vit_models/augreg/x\.npz is not in the cache .* offline run; fetch it once"
+    ):
+        assets.fetch(["gs://vit_models/augreg/x.npz"], cache=cache, offline=True)
+    assert not cache.exists()
+
+
+def test_a_cache_that_cannot_be_written(server: web.Server, body: bytes, tmp_path: Path) -> None:
+    (tmp_path / "file").write_bytes(b"")
+    with pytest.raises(OutputError, match=r"the cache .* can't be written: .*; set VITPORT_CACHE to another folder"):
+        assets.fetch([server.serve("/x.npz", web.whole(body))], cache=tmp_path / "file")
+
+
+def test_a_full_disk_leaves_nothing(server: web.Server, body: bytes, cache: Path, monkeypatch) -> None:
+    def full(handle: int) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(download.os, "fsync", full)
+    with pytest.raises(OutputError, match="No space left on device"):
+        assets.fetch([server.serve("/x.npz", web.whole(body))], cache=cache)
+    assert kept(cache) == []
+
+
+def test_the_cache_folder_can_be_chosen(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("VITPORT_CACHE", str(tmp_path))
+    assert assets.default_cache() == tmp_path
+    monkeypatch.delenv("VITPORT_CACHE")
+    assert assets.default_cache().name == "vitport"
+
+
+def test_names_in_the_cache_are_harmless(cache: Path) -> None:
+    path = assets.cache_path("https://x.org/a/%2e%2e%2fb?c=/../d e" + "f" * 300, None, cache)
+    assert path.parent == cache
+    assert len(path.name) < 200
+
+
+# Several processes.
+
+
+def _fetch(url: str, cache: str, queue) -> None:
+    download.PATIENCE = download.Patience(timeout=5.0)
+    queue.put(assets.fetch([url], cache=Path(cache)).sha256)
+
+
+def test_two_processes_download_once(server: web.Server, body: bytes, cache: Path) -> None:
+    url = server.serve("/x.npz", web.ranged(body))
+    context = multiprocessing.get_context("fork")
+    queue = context.Queue()
+    children = [context.Process(target=_fetch, args=(url, str(cache), queue)) for _ in range(3)]
+    for child in children:
+        child.start()
+    assert {queue.get(timeout=30) for _ in children} == {sha(body)}
+    for child in children:
+        child.join(timeout=30)
+    assert len(server.requests) == 1
+
+
+def test_without_locks_all_are_right(server: web.Server, body: bytes, cache: Path, monkeypatch) -> None:
+    monkeypatch.setattr(assets, "_lock", contextlib.nullcontext)
+    url = server.serve("/x.npz", web.ranged(body))
+    with ThreadPoolExecutor(8) as threads:
+        found = list(threads.map(lambda _: assets.fetch([url], cache=cache), range(8)))
+    assert {asset.sha256 for asset in found} == {sha(body)}
+    assert assets.digest(found[0].path) == sha(body)
+    assert kept(cache) == ["x.npz", "x.npz.sha256"]
+
+
+def test_a_killed_download_is_resumed(server: web.Server, body: bytes, cache: Path) -> None:
+    url = server.serve("/x.npz", web.ranged(body, upto=70_000, stall=True), web.ranged(body))
+    code = (
+        "import sys; from pathlib import Path; from vitport import assets;"
+        "assets.fetch([sys.argv[1]], cache=Path(sys.argv[2]))"
+    )
+    child = subprocess.Popen([sys.executable, "-c", code, url, cache])
+    deadline = time.monotonic() + 20
+    while not any(path.stat().st_size == 70_000 for path in cache.glob("*.part/data")) and time.monotonic() < deadline:
+        time.sleep(0.02)
+    child.send_signal(signal.SIGKILL)
+    child.wait()
+    assert [name for name in kept(cache) if not name.endswith(".part")] == []
+    assert assets.fetch([url], cache=cache).sha256 == sha(body)
+    assert ranges(server)[-1] == "bytes=70000-"
+    assert kept(cache) == ["x.npz", "x.npz.sha256"]
+
+
+def test_a_living_download_is_left_alone(server: web.Server, body: bytes, cache: Path) -> None:
+    url = server.serve("/x.npz", web.ranged(body))
+    cache.mkdir()
+    other = Partial.claim(assets.cache_path(url, None, cache))
+    other.restart(url, '"1"')
+    other.data.write_bytes(b"theirs")
+    assert assets.fetch([url], cache=cache).sha256 == sha(body)
+    assert other.data.read_bytes() == b"theirs"
+
+
+# Addresses.
+
+RESOLVED = {
+    "gs://vit_models/augreg/a.npz": "https://storage.googleapis.com/vit_models/augreg/a.npz",
+    "gs://b/a b#.npz": "https://storage.googleapis.com/b/a%20b%23.npz",
+    "hf://o/r/d/a.npz": "https://huggingface.co/o/r/resolve/main/d/a.npz",
+    "hf://o/r/a.npz@refs/pr/1": "https://huggingface.co/o/r/resolve/refs%2Fpr%2F1/a.npz",
+    "https://x.org/a.npz": "https://x.org/a.npz",
+}
+
+
+@pytest.mark.parametrize(("url", "address"), RESOLVED.items(), ids=RESOLVED)
+def test_resolve(url: str, address: str) -> None:
+    assert addresses.resolve(url) == address
+
+
+def test_a_hub_address_needs_a_file() -> None:
+    with pytest.raises(AssetError, match="hf://owner/repo names no file; write hf://owner/repository/path"):
+        addresses.resolve("hf://owner/repo")
+
+
+FORBIDDEN = {
+    "http": ("http://example.org/x.npz", "is not encrypted; use https://, or set VITPORT_ALLOW_HTTP=1"),
+    "file": ("file:///etc/passwd", "can't be opened; use gs://, hf://, https:// or a local path"),
+    "ftp": ("ftp://example.org/x.npz", "can't be opened"),
+    "invalid": ("http://[x/x.npz", "is not a valid address"),
+}
+
+
+@pytest.mark.parametrize(("url", "message"), FORBIDDEN.values(), ids=FORBIDDEN)
+def test_forbidden_addresses(url: str, message: str, cache: Path) -> None:
+    with pytest.raises(AssetError) as error:
+        assets.fetch([url], cache=cache)
+    assert message in str(error.value)
+
+
+def test_http_can_be_allowed(monkeypatch: pytest.MonkeyPatch) -> None:
+    addresses.permit("http://127.0.0.1/x")
+    addresses.permit("http://localhost/x")
+    monkeypatch.setenv("VITPORT_ALLOW_HTTP", "1")
+    addresses.permit("http://example.org/x")
+
+
+REDIRECTS = {
+    "down to http": ("https://1.1.1.1/a", "http://1.1.1.1/b", "which is not https; it is not followed"),
+    "down to loopback": ("https://1.1.1.1/a", "http://127.0.0.1/b", "which is not https"),
+    "file": ("https://1.1.1.1/a", "file:///etc/passwd", "which is not https"),
+    "metadata": ("https://1.1.1.1/a", "https://169.254.169.254/b", "an address of a private network"),
+    "private": ("https://1.1.1.1/a", "https://10.0.0.1/b", "an address of a private network"),
+    "loopback": ("https://1.1.1.1/a", "https://127.0.0.1/b", "an address of a private network"),
+    "loopback by name": ("https://1.1.1.1/a", "https://localhost/b", "an address of a private network"),
+    "mapped": ("https://1.1.1.1/a", "https://[::ffff:10.0.0.1]/b", "an address of a private network"),
+}
+
+
+@pytest.mark.parametrize(("source", "location", "message"), REDIRECTS.values(), ids=REDIRECTS)
+def test_redirects_that_are_not_followed(source: str, location: str, message: str) -> None:
+    with pytest.raises(AssetError) as error:
+        addresses.permit_redirect(source, location)
+    assert message in str(error.value)
+
+
+def test_redirects_that_are_followed() -> None:
+    assert addresses.permit_redirect("https://1.1.1.1/a/b", "../c") == "https://1.1.1.1/c"
+    assert addresses.permit_redirect("http://127.0.0.1/a", "https://1.1.1.1/b") == "https://1.1.1.1/b"
+
+
+def test_help_needs_no_network_library() -> None:
+    code = "import sys, vitport.assets; assert not {'urllib3', 'filelock', 'platformdirs'} & set(sys.modules)"
+    subprocess.run([sys.executable, "-c", code], check=True)

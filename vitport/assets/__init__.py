@@ -1,0 +1,218 @@
+"""Brings a checkpoint file to this machine, whole and proven, or says what to do.
+
+Requirements that shaped it:
+- nothing enters the cache under its final name before it was verified: size, SHA-256, and without a SHA-256 the
+  CRC-32 of every member; what is in the cache is verified again at every use;
+- an interrupted download goes on where it stopped, also after `kill -9`, and never mixes two versions of a file;
+- many processes may ask for one file: a lock makes them download once, but correctness comes from folders of their own
+  and atomic renames, because locks silently do nothing on some network file systems;
+- a server is not trusted: not its lengths, its redirects, its patience, nor its good intentions.
+"""
+
+import contextlib
+import hashlib
+import os
+import re
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from vitport import npz
+from vitport.archive import what_it_is_instead
+from vitport.assets.addresses import is_remote, resolve
+from vitport.assets.partial import Partial
+from vitport.errors import AssetError, OutputError
+
+Progress = Callable[[int, int | None], None]
+"""Told the bytes that are here, and how many there will be if known."""
+
+LOCK_WAIT = 900.0
+"""Seconds that one process waits for another's download of the same file, before it makes its own."""
+
+
+@dataclass(frozen=True, slots=True)
+class Asset:
+    """A verified file: where it is, the address it has been asked for at, its SHA-256 and size."""
+
+    path: Path
+    url: str
+    sha256: str
+    bytes: int
+
+
+@dataclass(frozen=True, slots=True)
+class _Expected:
+    """What the manifest says of the file; None where it says nothing."""
+
+    sha256: str | None
+    size: int | None
+
+
+def default_cache() -> Path:
+    """VITPORT_CACHE, or the cache folder that the operating system gives each user."""
+    import platformdirs
+
+    return Path(os.environ.get("VITPORT_CACHE") or platformdirs.user_cache_dir("vitport"))
+
+
+def fetch(
+    urls: Sequence[str],
+    *,
+    sha256: str | None = None,
+    size: int | None = None,
+    cache: Path | None = None,
+    offline: bool = False,
+    progress: Progress | None = None,
+) -> Asset:
+    """The file at the first of `urls` that has it: `gs://`, `hf://` or `https://`; local paths are used in place.
+
+    sha256, size: of the file, checked if given. cache: where downloads are kept. offline: use only what is here.
+    Raises AssetError where no address gives the file expected, OutputError where the cache can't be written.
+    """
+    expected, cache = _Expected(sha256, size), cache or default_cache()
+    failures = []
+    for url in urls:
+        try:
+            if not is_remote(url):
+                return _verified(Path(url), url, expected)
+            return _cached(url, expected, cache) or _download(url, expected, cache, offline, progress)
+        except AssetError as error:
+            failures.append(str(error))
+    if len(failures) == 1:
+        raise AssetError(failures[0])
+    places = "".join(f"\n  {failure}" for failure in failures)
+    raise AssetError(f"none of the {len(failures)} places has the file:{places}")
+
+
+def digest(path: Path) -> str:
+    """SHA-256 of a file in hexadecimal, read piece by piece. Raises AssetError where it can't be read."""
+    try:
+        with path.open("rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
+    except FileNotFoundError:
+        raise AssetError(f"there is no file {path}") from None
+    except OSError as error:
+        raise AssetError(f"{path} can't be read: {error.strerror}") from error
+
+
+def cache_path(url: str, sha256: str | None, cache: Path) -> Path:
+    """Where a remote file is kept: named by its content if that is known, so that mirrors share it, else by address."""
+    name = re.sub(r"[^A-Za-z0-9._-]", "_", resolve(url).rpartition("/")[2])[-100:]
+    return cache / f"{sha256 or hashlib.sha256(url.encode()).hexdigest()[:32]}-{name}"
+
+
+def _verified(path: Path, name: str, expected: _Expected, found: str | None = None) -> Asset:
+    """The asset at `path`, once it is what was expected; `name` stands for it in messages."""
+    found = found or digest(path)
+    asset = Asset(path, name, found, path.stat().st_size)
+    with path.open("rb") as file:
+        if what := what_it_is_instead(file.read(512)):
+            raise AssetError(f"{name} is not an npz (zip) file but {what}")
+    if expected.size not in (None, asset.bytes):
+        raise AssetError(
+            f"{name} has {asset.bytes} bytes and should have {expected.size}; it is truncated or another file"
+        )
+    if expected.sha256 not in (None, found):
+        raise AssetError(
+            f"{name} has the SHA-256 {found} and should have {expected.sha256}; it is damaged or another file"
+        )
+    if expected.sha256 is None:
+        _verify_members(path, name)
+    return asset
+
+
+def _verify_members(path: Path, name: str) -> None:
+    try:
+        npz.verify(path)
+    except AssetError as error:
+        raise AssetError(str(error).replace(str(path), name)) from None
+
+
+def _cached(url: str, expected: _Expected, cache: Path) -> Asset | None:
+    """The file in the cache, if it is there and still what once was verified; else it is put aside as `.bad`."""
+    path = cache_path(url, expected.sha256, cache)
+    if not path.is_file():
+        return None
+    remembered = expected.sha256 or _remembered(path)
+    try:
+        return _verified(path, url, _Expected(remembered, expected.size))
+    except AssetError:
+        with contextlib.suppress(OSError):
+            path.replace(path.with_name(f"{path.name}.bad"))
+        return None
+
+
+def _remembered(path: Path) -> str | None:
+    """The SHA-256 of the first download, for files whose manifest gives none: the second one must be the same."""
+    try:
+        return path.with_name(f"{path.name}.sha256").read_text()[:64]
+    except (OSError, ValueError):
+        return None
+
+
+def _download(url: str, expected: _Expected, cache: Path, offline: bool, progress: Progress | None) -> Asset:
+    target = cache_path(url, expected.sha256, cache)
+    if offline:
+        raise AssetError(
+            f"{url} is not in the cache {cache}, and this is an offline run; fetch it once with a network, "
+            f"or save the file as {target}, or give its local path instead of the address"
+        )
+    try:
+        cache.mkdir(parents=True, exist_ok=True)
+        with _lock(target):
+            return _cached(url, expected, cache) or _download_alone(url, expected, target, progress)
+    except OSError as error:
+        reason = error.strerror or error
+        raise OutputError(
+            f"the cache {cache} can't be written: {reason}; set VITPORT_CACHE to another folder"
+        ) from error
+
+
+def _download_alone(url: str, expected: _Expected, target: Path, progress: Progress | None) -> Asset:
+    from vitport.assets.download import download
+
+    partial = Partial.claim(target)
+    try:
+        found = download(url, partial, expected.size, progress or (lambda done, total: None))
+    except OSError:
+        partial.discard()
+        raise
+    except BaseException:
+        partial.release()
+        raise
+    return _enter(url, expected, target, partial, found)
+
+
+def _enter(url: str, expected: _Expected, target: Path, partial: Partial, found: str) -> Asset:
+    """Verifies a complete download and gives it its final name; what fails is kept as `.bad`, never used."""
+    try:
+        asset = _verified(partial.data, url, expected, found)
+        if expected.sha256 is None:
+            _remember(target, found)
+        partial.data.replace(target)
+        npz.sync_folder(target.parent)
+    except AssetError:
+        partial.data.replace(target.with_name(f"{target.name}.bad"))
+        raise
+    finally:
+        partial.discard()
+    return Asset(target, asset.url, asset.sha256, asset.bytes)
+
+
+def _remember(target: Path, found: str) -> None:
+    with npz.appearing(target.with_name(f"{target.name}.sha256")) as file:
+        file.write(found.encode())
+
+
+@contextlib.contextmanager
+def _lock(target: Path) -> Iterator[None]:
+    """Holds the lock of the file, where locks work; an optimisation, so every failure of it is ignored."""
+    import filelock
+
+    lock = filelock.FileLock(target.with_name(f"{target.name}.lock"), timeout=LOCK_WAIT)
+    with contextlib.suppress(filelock.Timeout, NotImplementedError, OSError):
+        lock.acquire()
+    try:
+        yield
+    finally:
+        lock.release()
