@@ -43,7 +43,7 @@ def normal(mean: float, std: float) -> Sampler:
 
 def scaled(gain: float, input_axes: int | None = -1) -> Sampler:
     """Gaussian weights that make outputs of std `gain` from unit inputs; `input_axes` leading axes are summed over."""
-    return lambda generator, shape: normal(0, gain / math.sqrt(math.prod(shape[:input_axes])))(generator, shape)
+    return lambda generator, shape: normal(0.0, gain / math.sqrt(math.prod(shape[:input_axes])))(generator, shape)
 
 
 def heavy(gain: float, freedom: float) -> Sampler:
@@ -52,7 +52,7 @@ def heavy(gain: float, freedom: float) -> Sampler:
     def sample(generator: np.random.Generator, shape: Shape) -> Leaf:
         std = gain / math.sqrt(math.prod(shape[:-1]) * freedom / (freedom - 2))
         tail = np.sqrt(freedom / (2 * generator.standard_gamma(freedom / 2, shape, np.float32)))
-        return normal(0, std)(generator, shape) * tail.astype(np.float32)
+        return normal(0.0, std)(generator, shape) * tail.astype(np.float32)
 
     return sample
 
@@ -69,34 +69,34 @@ def striped(low: float, high: float) -> Sampler:
 
 
 REALISTIC: tuple[tuple[str, Sampler], ...] = (
-    (r"(.*/)?conv[^/]*/kernel", normal(0, 1e-2)),
-    (r"(.*/)?gn[^/]*/scale", normal(1, 0.2)),
-    (r"(.*/)?gn[^/]*/bias", normal(0, 0.1)),
-    (r"embedding/kernel", scaled(1)),
-    (r"cls", normal(0, 0.1)),
-    (r".*/pos_embedding", normal(0, 0.12)),
-    (r".*/LayerNorm_\d/scale|.*/encoder_norm/scale", normal(1, 0.2)),
+    (r"(.*/)?conv[^/]*/kernel", normal(0.0, 1e-2)),
+    (r"(.*/)?gn[^/]*/scale", normal(1.0, 0.2)),
+    (r"(.*/)?gn[^/]*/bias", normal(0.0, 0.1)),
+    (r"embedding/kernel", scaled(1.0)),
+    (r"cls", normal(0.0, 0.1)),
+    (r".*/pos_embedding", normal(0.0, 0.12)),
+    (r".*/LayerNorm_\d/scale|.*/encoder_norm/scale", normal(1.0, 0.2)),
     (r".*/(query|key)/kernel", scaled(1.4, 1)),
-    (r".*/value/kernel", scaled(1, 1)),
+    (r".*/value/kernel", scaled(1.0, 1)),
     (r".*/Dense_0/kernel", scaled(1.2)),
-    (r"head/kernel", scaled(2)),
-    (r".*/(query|key|value)/bias", normal(0, 0.1)),
-    (r"head/bias", normal(0, 0.1)),
-    (r".*/bias", normal(0, 0.05)),
-    (r".*/kernel", scaled(1)),
+    (r"head/kernel", scaled(2.0)),
+    (r".*/(query|key|value)/bias", normal(0.0, 0.1)),
+    (r"head/bias", normal(0.0, 0.1)),
+    (r".*/bias", normal(0.0, 0.05)),
+    (r".*/kernel", scaled(1.0)),
 )
 """Magnitudes of trained AugReg files: positions 0.12, kernels about 1 / sqrt(fan in), logits of std about 2."""
 
 STRESS: tuple[tuple[str, Sampler], ...] = (
     (r"(.*/)?conv[^/]*/kernel", striped(1e-4, 3e-2)),
     (r"(.*/)?gn[^/]*/scale", normal(1.5, 0.5)),
-    (r"(.*/)?gn[^/]*/bias", normal(0, 0.5)),
-    (r".*/pos_embedding", normal(0, 0.5)),
+    (r"(.*/)?gn[^/]*/bias", normal(0.0, 0.5)),
+    (r".*/pos_embedding", normal(0.0, 0.5)),
     (r".*/LayerNorm_\d/scale|.*/encoder_norm/scale", normal(1.5, 0.5)),
-    (r".*/LayerNorm_\d/bias|.*/encoder_norm/bias", normal(0, 0.3)),
+    (r".*/LayerNorm_\d/bias|.*/encoder_norm/bias", normal(0.0, 0.3)),
     (r".*/(query|key)/kernel", scaled(2.2, 1)),
-    (r".*/MlpBlock_\d/.*kernel", heavy(1, 3)),
-    (r".*/MlpBlock_\d/.*bias", normal(0, 0.3)),
+    (r".*/MlpBlock_\d/.*kernel", heavy(1.0, 3.0)),
+    (r".*/MlpBlock_\d/.*bias", normal(0.0, 0.3)),
     *REALISTIC,
 )
 """Numerically hard, still a function: StdConv channels from below to far above their epsilon, nearly one-hot attention,
