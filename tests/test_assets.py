@@ -5,6 +5,7 @@ import hashlib
 import multiprocessing
 import os
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -218,13 +219,26 @@ def test_a_resume_asks_for_the_rest_of_that_version(server: web.Server, body: by
 
 def test_the_next_run_resumes(server: web.Server, body: bytes, cache: Path) -> None:
     url = server.serve("/x.npz", web.ranged(body, upto=70_000), web.status(503))
-    with pytest.raises(AssetError, match="the server answered 503, 5 times; 70000 bytes are kept for later"):
+    with pytest.raises(
+        AssetError, match="the server answered 503, 5 times; the 70000 bytes that came are kept for the next run"
+    ):
         assets.fetch([url], cache=cache)
     assert kept(cache) == ["x.npz.part"]
     server.serve("/x.npz", web.ranged(body))
     assert assets.fetch([url], cache=cache).sha256 == sha(body)
     assert ranges(server)[-1] == "bytes=70000-"
     assert kept(cache) == ["x.npz", "x.npz.sha256"]
+
+
+def test_a_run_that_ended_before_it_verified_downloads_nothing_again(server: web.Server, body, cache: Path) -> None:
+    url = server.serve("/x.npz", web.ranged(body))
+    cache.mkdir()
+    partial = Partial.claim(assets.cache_path(url, None, cache))
+    partial.restart(url, '"1"')
+    partial.data.write_bytes(body)
+    partial.release()
+    assert assets.fetch([url], cache=cache).sha256 == sha(body)
+    assert ranges(server) == [f"bytes={len(body)}-"]
 
 
 def test_bytes_of_one_mirror_are_not_continued_at_another(server: web.Server, body: bytes, cache: Path) -> None:
@@ -258,7 +272,11 @@ REFUSED = {
     "403": (lambda body: [web.status(403)], {}, "x.npz is not public (403)"),
     "418": (lambda body: [web.status(418)], {}, "x.npz was answered with status 418"),
     "always 503": (lambda body: [web.status(503)], {}, "the server answered 503, 5 times"),
-    "always cut": (lambda body: [web.ranged(body, upto=9)], {}, "the connection broke, 5 times; 9 bytes are kept"),
+    "always cut": (
+        lambda body: [web.ranged(body, upto=9)],
+        {},
+        "the connection broke, 5 times; the 9 bytes that came are kept",
+    ),
     "always 416": (lambda body: [web.status(416)], {}, "the server has no such bytes (416), 5 times"),
     "silent": (lambda body: [web.ranged(body, upto=0, stall=True)], {}, "the server went silent, 5 times"),
     "come back tomorrow": (
@@ -331,6 +349,29 @@ def test_nothing_listens(cache: Path, waits: list[float]) -> None:
     with pytest.raises(AssetError, match=r"nothing answers there \(is there a network\?\), 5 times"):
         assets.fetch(["http://127.0.0.1:1/x.npz"], cache=cache)
     assert waits == [1, 2, 4, 8]
+
+
+def test_no_tls_where_https_is_asked_for(server: web.Server, cache: Path) -> None:
+    url = server.serve("/x.npz", web.status(404)).replace("http:", "https:")
+    with pytest.raises(AssetError, match="can't be reached securely"):
+        assets.fetch([url], cache=cache)
+
+
+def test_a_proxy_that_is_not_there(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, value in {"http_proxy": "http://127.0.0.1:1", "no_proxy": "", "VITPORT_ALLOW_HTTP": "1"}.items():
+        monkeypatch.setenv(name, value)
+    with pytest.raises(AssetError, match="the proxy refuses the connection, 5 times"):
+        assets.fetch(["http://example.org/x.npz"], cache=cache)
+
+
+def test_a_host_that_does_not_exist(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def unknown(*args: object, **options: object) -> list:
+        raise socket.gaierror(-2, "Name or service not known")
+
+    monkeypatch.setattr(socket, "getaddrinfo", unknown)
+    monkeypatch.setattr(download, "getproxies", dict)
+    with pytest.raises(AssetError, match=r"its host name is unknown \(is there a network\?\), 5 times"):
+        assets.fetch(["https://vitport.invalid/x.npz"], cache=cache)
 
 
 # The cache.

@@ -131,7 +131,7 @@ def _verify_members(path: Path, name: str) -> None:
 def _cached(url: str, expected: _Expected, cache: Path) -> Asset | None:
     """The file in the cache, if it is there and still what once was verified; else it is put aside as `.bad`."""
     path = cache_path(url, expected.sha256, cache)
-    if not path.is_file():
+    if not os.path.isfile(path):
         return None
     remembered = expected.sha256 or _remembered(path)
     try:

@@ -90,10 +90,8 @@ def download(url: str, partial: Partial, size: int | None, progress: Callable[[i
             failures = 1 if partial.size >= furthest + CHUNK else failures + 1
             furthest = max(furthest, partial.size)
             if failures >= PATIENCE.attempts:
-                message = (
-                    f"{url} could not be downloaded: {error}, {failures} times; {furthest} bytes are kept for later"
-                )
-                raise AssetError(message) from None
+                kept = f"; the {partial.size} bytes that came are kept for the next run" if partial.size else ""
+                raise AssetError(f"{url} could not be downloaded: {error}, {failures} times{kept}") from None
             PATIENCE.sleep(_wait(url, error, failures))
 
 
@@ -112,6 +110,8 @@ def _attempt(url: str, partial: Partial, size: int | None, progress: Callable[[i
     if start:
         headers |= {"Range": f"bytes={start}-", "If-Range": str(validator)}
     with _response(address, headers) as response:
+        if response.status == 416 and response.headers.get("Content-Range") == f"bytes */{start}":
+            return _sha256(partial)
         _refuse_status(url, response, partial)
         if not _continues(url, response, partial, (start, validator)):
             start = 0
@@ -134,7 +134,7 @@ def _response(address: str, headers: dict[str, str]) -> Iterator[BaseHTTPRespons
                     return
                 address = permit_redirect(address, response.headers.get("Location", ""))
         except SSLError as error:
-            raise AssetError(f"{address} has no trustworthy certificate: {error}") from error
+            raise AssetError(f"{address} can't be reached securely: {error}") from error
         except LocationValueError as error:
             raise AssetError(f"{address} is not a valid address: {error}") from error
         except HTTPError as error:
@@ -225,6 +225,12 @@ def _total(url: str, response: BaseHTTPResponse, start: int, size: int | None) -
     return total
 
 
+def _sha256(partial: Partial) -> str:
+    """Of bytes that a server says are all there are: the process ended before they could be verified."""
+    with partial.data.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
 def _stream(
     url: str,
     response: BaseHTTPResponse,
@@ -235,16 +241,18 @@ def _stream(
     """Appends the body and returns the SHA-256 of all bytes."""
     done, total, size = extent
     limit = size or LARGEST
-    with partial.data.open("r+b", buffering=0) as file:
+    with partial.data.open("r+b") as file:
         hasher = hashlib.file_digest(file, "sha256")
         while chunk := response.read1(CHUNK, decode_content=False):
             done += len(chunk)
             if done > limit:
+                file.flush()
                 file.truncate(0)
                 raise AssetError(f"{url} sends more than the {limit} bytes expected; it was cut off")
             file.write(chunk)
             hasher.update(chunk)
             progress(done, total or size)
+        file.flush()
         os.fsync(file.fileno())
     if done < (total or size or 0):
         raise Transient(f"the connection ended after {done} of {total or size} bytes")
