@@ -1,6 +1,7 @@
 """Trains the two small models in `checkpoints/` on scikit-learn's handwritten digits: real weights, in the real layout.
 
-    python scripts/train_digits.py            # writes checkpoints/{digits,digits_hybrid,digits_images}.npz
+    python scripts/train_digits.py                  # writes checkpoints/{digits,digits_hybrid,digits_images}.npz
+    python scripts/train_digits.py digits_hybrid    # this model alone, and the images
 
 Needs vitport[jax], optax (comes with flax) and scikit-learn; takes about two minutes for each model on two CPU cores.
 359 and 358 of the 360 held-out images come out right, with the versions in checkpoints/README.md. Seeds are fixed, so
@@ -11,6 +12,7 @@ The published checkpoints can't be part of a repository (88 MB to 1.3 GB); these
 and the examples, and unlike random weights they have an accuracy that an export can lose.
 """
 
+import sys
 import time
 from collections.abc import Iterator
 from functools import partial
@@ -32,20 +34,22 @@ FOLDER = Path(__file__).parents[1] / "checkpoints"
 SIZES = {"width": 32, "heads": 4, "mlp_width": 64, "resolution": 32, "num_classes": 10}
 ARCHITECTURES = {
     "digits": Architecture(patch=4, depth=4, **SIZES),
-    "digits_hybrid": Architecture(patch=1, depth=2, resnet=ResNet(depths=(1, 1), width=32), **SIZES),
+    "digits_hybrid": Architecture(patch=2, depth=4, resnet=ResNet(depths=()), **SIZES),
 }
 EPOCHS, BATCH, LEARNING_RATE, WEIGHT_DECAY, SHIFT = 80, 128, 3e-3, 0.05, 4
 
 
-def main() -> None:
-    """Splits, trains both models, measures them on the held-out images and writes everything."""
+def main(names: list[str]) -> None:
+    """Splits, trains the models named (or all), measures them on the held-out images and writes everything."""
+    if unknown := set(names) - set(ARCHITECTURES):
+        raise SystemExit(f"no model is called {', '.join(sorted(unknown))}; there are {', '.join(ARCHITECTURES)}")
     digits = load_digits()
     levels = np.round(digits.images * 255 / 16).astype(np.uint8)
     split = train_test_split(levels, digits.target, test_size=0.2, random_state=0, stratify=digits.target)
     train, held_out, train_labels, labels = split
     npz.write(FOLDER / "digits_images.npz", [("images", held_out), ("labels", labels.astype(np.int64))])
-    for name, architecture in ARCHITECTURES.items():
-        start = time.perf_counter()
+    for name in names or ARCHITECTURES:
+        architecture, start = ARCHITECTURES[name], time.perf_counter()
         params = fit(architecture, squashed(train, architecture), train_labels)
         seconds = time.perf_counter() - start
         logits = flax_vit.run(architecture, params, squashed(held_out, architecture), "float32")["logits"]
@@ -107,4 +111,4 @@ def stored(architecture: Architecture, params: dict[str, np.ndarray]) -> Iterato
 
 
 if __name__ == "__main__":
-    main()
+    main(sys.argv[1:])

@@ -11,6 +11,7 @@ A module is imported in the process of its own framework only, by `module(name)`
 
 from dataclasses import dataclass, field
 from importlib import import_module
+from importlib.util import find_spec
 from types import MappingProxyType, ModuleType
 
 from vitport.architectures import Architecture
@@ -80,12 +81,23 @@ class Export:
 
 def module(name: str) -> ModuleType:
     """The module of a format; EnvironmentFault with the command that installs what is missing."""
+    row = FORMATS[name]
     try:
         return import_module(f"vitport.formats.{name.replace('-', '_')}")
     except ImportError as error:
-        raise EnvironmentFault(_missing(FORMATS[name], error)) from error
+        raise missing(name, row.packages, row.extra, error) from error
 
 
-def _missing(row: Format, error: ImportError) -> str:
-    packages = " and ".join(row.packages)
-    return f"{row.name} needs {packages}, which can't be imported ({error}); pip install 'vitport[{row.extra}]'"
+def require(name: str) -> None:
+    """EnvironmentFault where a package that the format needs is not installed; imports nothing."""
+    row = FORMATS[name]
+    for package in row.packages:
+        if find_spec(package) is None:
+            raise missing(name, row.packages, row.extra, ImportError(f"no module named {package}"))
+
+
+def missing(what: str, packages: tuple[str, ...], extra: str, error: ImportError) -> EnvironmentFault:
+    """The error for a package that is not installed, or installed and broken."""
+    return EnvironmentFault(
+        f"{what} needs {' and '.join(packages)}, which can't be imported ({error}); pip install 'vitport[{extra}]'"
+    )

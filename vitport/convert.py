@@ -1,0 +1,243 @@
+"""`vitport convert`: one manifest in, proven artifacts out. `convert` is the list of steps.
+
+All or nothing: every artifact is written to a staging folder, read back from there, run on the two fixed images and
+judged against the oracle; only if all pass do they take their final names.
+"""
+
+import platform
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, replace
+from os.path import normpath
+from pathlib import Path
+
+import numpy as np
+
+from vitport import __version__, artifacts, assets, checkpoint, formats, gates, images, jobs, manifest, metrics
+from vitport.assets import Asset
+from vitport.errors import ParityError, UsageError
+from vitport.jobs import Job, Watch
+from vitport.manifest import Manifest
+
+TIMEOUT = 3600.0
+"""Seconds that one framework may take over one format."""
+
+SAFETENSORS = ("safetensors-transformers", "safetensors-timm")
+
+LONGEST_FIRST = ("saved_model", "torchscript", "onnx", *SAFETENSORS)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Request:
+    """What the command line asks for; None and empty mean what the manifest says.
+
+    asset: another place of the checkpoint, a path or an address. out: output folder, `build/<name>` by default.
+    """
+
+    manifest: Path
+    asset: str | None = None
+    out: Path | None = None
+    formats: Sequence[str] = ()
+    variants: Sequence[str] = ()
+    opset: int | None = None
+    resolution: int | None = None
+    cache: Path | None = None
+    offline: bool = False
+    timeout: float = TIMEOUT
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """listing: what `artifacts.json` says of this run's artifacts. timings: seconds by format and variant, to write."""
+
+    out: Path
+    listing: dict
+    timings: dict[str, dict[str, float]]
+
+
+def convert(request: Request, watch: Watch, fetched: assets.Progress | None = None) -> Outcome:
+    """Fetches, checks, converts, proves, publishes.
+
+    watch: told (part, what it is doing). fetched: told (bytes, bytes in all) during a download.
+    Raises the errors of `vitport.errors`; then nothing has changed.
+    """
+    port = plan(request)
+    asset = fetch(port, request, fetched)
+    watch("checkpoint", "checking every leaf")
+    checkpoint.read(asset.path, port.architecture)
+    out = request.out or Path("build") / port.name
+    with artifacts.staging(out, lambda: watch("output", f"waiting for another vitport to finish with {out}")) as stage:
+        results = run_jobs(port, asset, stage, watch, request.timeout)
+        watch("parity", "comparing every artifact with the oracle")
+        reference = measure_reference(port, results)
+        entries = [judge(port, stage, results, reference, each) for each in _each(port)]
+        watch("output", f"publishing to {out}")
+        listing = _listing(port, asset, reference, results, entries)
+        artifacts.publish(stage, out, listing)
+    return Outcome(out, listing, {name: _timings(results[name]) for name in port.formats})
+
+
+def plan(request: Request) -> Manifest:
+    """The manifest with the request's choices in it. Raises UsageError, ManifestError or EnvironmentFault early."""
+    port = manifest.read(request.manifest)
+    if request.resolution:
+        port = manifest.with_resolution(port, request.resolution)
+    variants = _chosen(request.variants, port.variants, "variant")
+    chosen = _chosen(_expanded(request.formats, port), manifest.FORMATS, "format") if request.formats else port.formats
+    for name in chosen:
+        reason = manifest.inapplicable(port.architecture, name)
+        if reason:
+            raise UsageError(f"{port.name} can't become {name}: {reason}")
+        formats.require(name)
+    return replace(port, variants=variants, formats=chosen, opset=request.opset or port.opset)
+
+
+def fetch(port: Manifest, request: Request, fetched: assets.Progress | None) -> Asset:
+    """The verified checkpoint file: the request's, else the manifest's, which must be the same file if it has a hash."""
+    asset = assets.fetch(
+        (request.asset,) if request.asset else port.asset.urls,
+        sha256=port.asset.sha256,
+        size=port.asset.bytes,
+        cache=request.cache or assets.default_cache(),
+        offline=request.offline,
+        progress=fetched,
+    )
+    return replace(asset, url=asset.url if "://" in asset.url else normpath(asset.url))
+
+
+def run_jobs(port: Manifest, asset: Asset, stage: Path, watch: Watch, timeout: float) -> dict[str, dict]:
+    """Oracle, yardstick and exporters, side by side in processes of their own."""
+    scratch = stage / "scratch"
+    scratch.mkdir()
+    pixels = scratch / "images.npy"
+    np.save(pixels, images.fixed(port.architecture.resolution))
+    shared = {"asset": str(asset.path), "architecture": asdict(port.architecture), "images": str(pixels)}
+    exports = [_export_job(port, asset, stage, name, shared) for name in LONGEST_FIRST if name in port.formats]
+    witnesses = [
+        Job(task, task, {**shared, "outputs": str(scratch / f"{task}.npz")}, formats.FULL_FLOAT32)
+        for task in ("oracle", "yardstick")
+    ]
+    return jobs.run([*exports[:1], *witnesses, *exports[1:]], scratch, watch, timeout)
+
+
+def _export_job(port: Manifest, asset: Asset, stage: Path, name: str, shared: dict) -> Job:
+    labels = port.labels if isinstance(port.labels, tuple) else None
+    arguments = {
+        "format": name,
+        "variants": port.variants,
+        "output_name": port.output_name,
+        "opset": port.opset,
+        "labels": labels,
+        "provenance": _provenance(port, asset),
+        "folder": str(stage),
+    }
+    return Job(name, "export", {**shared, **arguments}, formats.FORMATS[name].environment)
+
+
+def measure_reference(port: Manifest, results: dict[str, dict]) -> dict[str, dict]:
+    """By variant: the oracle's outputs and their spread, JAX float32's error, and the yardstick's worst draw."""
+    oracle, yardstick = (np.load(results[task]["outputs"]) for task in ("oracle", "yardstick"))
+    reference = {}
+    for variant in port.variants:
+        tap = formats.Export(architecture=port.architecture, variant=variant).tap
+        truth = oracle[f"float64/{tap}"]
+        draws = [metrics.error(yardstick[f"{draw}/{tap}"], truth).rms for draw in range(gates.DRAWS)]
+        jax = metrics.error(oracle[f"float32/{tap}"], truth)
+        reference[variant] = {"truth": truth, "jax": jax, "yardstick": max(draws), "spread": metrics.spread(truth)}
+    return reference
+
+
+def judge(port: Manifest, stage: Path, results: dict, reference: dict, which: tuple[str, str]) -> dict:
+    """The entry of one artifact in `artifacts.json`. Raises ParityError where it is not the checkpoint's function."""
+    name, variant = which
+    result, scale = results[name][variant], reference[variant]
+    measured = metrics.error(np.load(result["outputs"]), scale["truth"])
+    verdict = gates.float32(measured, scale["yardstick"], port.gates.float32_ratio)
+    if not verdict.passed:
+        raise ParityError(f"{name} ({variant}) is not the function of {port.name}: {verdict.reason}; nothing published")
+    folder = stage / variant / name
+    listed = artifacts.files(folder)
+    error = {"max_abs": measured.max_abs, "rms": measured.rms, "ratio": measured.rms / (scale["jax"].rms or 1.0)}
+    return {
+        "format": name,
+        "variant": variant,
+        "path": "/".join(part for part in (variant, name, formats.FORMATS[name].entry) if part),
+        "bytes": sum(entry["bytes"] for entry in listed),
+        "sha256": artifacts.digest(listed),
+        "files": listed,
+        "input": {
+            **result["input"],
+            "dtype": "float32",
+            "range": list(port.preprocessing.range),
+            "resolution": port.architecture.resolution,
+        },
+        "output": result["output"],
+        "error": {**error, "limit": verdict.limit},
+    }
+
+
+def _listing(port: Manifest, asset: Asset, reference: dict, results: dict, entries: list[dict]) -> dict:
+    pixels = images.fixed(port.architecture.resolution)
+    return {
+        "schema": artifacts.SCHEMA,
+        "name": port.name,
+        "title": port.title,
+        "manifest": {"path": port.path.as_posix(), "sha256": port.digest},
+        "asset": {"url": asset.url, "sha256": asset.sha256, "bytes": asset.bytes},
+        "resolution": port.architecture.resolution,
+        "images": {"sha256": images.digest(pixels), "count": len(pixels)},
+        "versions": _versions(port, results),
+        "reference": {
+            variant: {
+                "spread": scale["spread"],
+                "jax_float32": {"max_abs": scale["jax"].max_abs, "rms": scale["jax"].rms},
+                "yardstick": {"rms": scale["yardstick"]},
+            }
+            for variant, scale in reference.items()
+        },
+        "artifacts": entries,
+    }
+
+
+def _versions(port: Manifest, results: dict) -> dict[str, str]:
+    versions = {"vitport": __version__, "python": platform.python_version()}
+    for task in ("oracle", "yardstick"):
+        versions |= results[task]["versions"]
+    for name in port.formats:
+        for variant in port.variants:
+            versions |= results[name][variant]["versions"]
+    return versions
+
+
+def _provenance(port: Manifest, asset: Asset) -> dict[str, str]:
+    """Text facts that travel inside the artifacts; no path of this machine, so that bytes depend on the checkpoint alone."""
+    return {
+        "name": port.name,
+        "title": port.title,
+        "license": port.license,
+        "converted_from": asset.url if "://" in asset.url else Path(asset.url).name,
+        "checkpoint_sha256": asset.sha256,
+        "converted_by": f"vitport {__version__}",
+    }
+
+
+def _each(port: Manifest) -> list[tuple[str, str]]:
+    return [(name, variant) for variant in port.variants for name in port.formats]
+
+
+def _timings(result: dict) -> dict[str, float]:
+    return {variant: facts["seconds"] for variant, facts in result.items()}
+
+
+def _expanded(names: Sequence[str], port: Manifest) -> list[str]:
+    """`safetensors` means every safetensors folder that the architecture has."""
+    every = [name for name in SAFETENSORS if not manifest.inapplicable(port.architecture, name)]
+    return [each for name in names for each in (every if name == "safetensors" and every else [name])]
+
+
+def _chosen(asked: Sequence[str], known: Sequence[str], kind: str) -> tuple[str, ...]:
+    """`asked` in the order of `known`; all of them where nothing is asked."""
+    for name in asked:
+        if name not in known:
+            raise UsageError(f"unknown {kind} {name!r}; there are {', '.join(known)}")
+    return tuple(name for name in known if not asked or name in asked)
+

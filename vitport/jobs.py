@@ -1,0 +1,152 @@
+"""Runs jobs in child processes, a few side by side: a crash, a hang or a full memory stays inside its own.
+
+Each child is `python -m vitport.worker`, leader of a process group that is killed whole when anything fails.
+"""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import threading
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor, as_completed
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from vitport.errors import (
+    AssetError,
+    BackendError,
+    CheckpointError,
+    EnvironmentFault,
+    OutputError,
+    ParityError,
+    UsageError,
+    VitportError,
+)
+from vitport.worker import MARK, how_it_died
+
+Watch = Callable[[str, str], None]
+"""Told (job, what it is doing now)."""
+
+ERRORS = {
+    error.exit_code: error
+    for error in (ParityError, UsageError, AssetError, CheckpointError, BackendError, EnvironmentFault, OutputError)
+}
+
+LOG_LINES = 12
+"""Of a crashed child's standard error, shown with the error."""
+
+PARALLEL = 2
+"""Children at a time on a CPU: the import of one hides behind the work of another."""
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """A task of `worker.TASKS` with JSON arguments, and the environment its interpreter must start with."""
+
+    name: str
+    task: str
+    arguments: dict
+    environment: dict[str, str] = field(default_factory=dict)
+
+
+def run(jobs: Sequence[Job], scratch: Path, watch: Watch, timeout: float) -> dict[str, dict]:
+    """Each job's result by its name. The first failure kills the rest and is raised as the error it was in the child.
+
+    timeout: seconds that one job may take. Raises BackendError for a child that hangs or dies.
+    """
+    group = _Group()
+    with ThreadPoolExecutor(PARALLEL) as pool:
+        futures = {pool.submit(_run, job, scratch, watch, timeout, group): job for job in jobs}
+        try:
+            return {futures[done].name: done.result() for done in as_completed(futures)}
+        except BaseException:
+            group.kill()
+            pool.shutdown(cancel_futures=True)
+            raise
+
+
+class _Group:
+    """The children that run now; after `kill` no other may start."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._running: set[subprocess.Popen] = set()
+        self._dead = False
+
+    def start(self, command: list[str], **options) -> subprocess.Popen:
+        with self._lock:
+            if self._dead:
+                raise BackendError("it was stopped because another part of the run failed")
+            child = subprocess.Popen(command, start_new_session=True, **options)
+            self._running.add(child)
+            return child
+
+    def forget(self, child: subprocess.Popen) -> None:
+        with self._lock:
+            self._running.discard(child)
+
+    def kill(self) -> None:
+        with self._lock:
+            self._dead = True
+            for child in self._running:
+                kill_group(child)
+
+
+def kill_group(child: subprocess.Popen) -> None:
+    """Kills a child and everything it started."""
+    try:
+        os.killpg(child.pid, signal.SIGKILL)
+    except ProcessLookupError:
+        pass
+
+
+def _run(job: Job, scratch: Path, watch: Watch, timeout: float, group: _Group) -> dict:
+    result, log = scratch / f"{job.name}.result.json", scratch / f"{job.name}.log"
+    specification = scratch / f"{job.name}.job.json"
+    specification.write_text(json.dumps({**job.arguments, "task": job.task, "result": str(result)}))
+    with log.open("wb") as errors:
+        child = group.start(
+            [sys.executable, "-m", "vitport.worker", str(specification)],
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=errors,
+            env={**os.environ, **job.environment, "PYTHONHASHSEED": "0"},
+        )
+        alarm = threading.Timer(timeout, kill_group, [child])
+        alarm.start()
+        try:
+            _follow(child, job.name, watch)
+            code = child.wait()
+        finally:
+            hung = alarm.finished.is_set()
+            alarm.cancel()
+            group.forget(child)
+    if hung:
+        raise BackendError(f"{job.name}: it did not finish within {timeout:g} s and was stopped")
+    return _result(job.name, result, code, log)
+
+
+def _follow(child: subprocess.Popen, name: str, watch: Watch) -> None:
+    """Passes progress on until the child closes its standard output."""
+    for line in child.stdout:
+        text = line.decode(errors="replace").rstrip("\n")
+        if text.startswith(MARK):
+            watch(name, text.removeprefix(MARK))
+
+
+def _result(name: str, result: Path, code: int, log: Path) -> dict:
+    """What the child left, or the error that it left or died of."""
+    value = json.loads(result.read_text()) if result.exists() else {"error": how_it_died(code)}
+    if "error" not in value and code == 0:
+        return value
+    message = f"{name}: {value.get('error', how_it_died(code))}"
+    error = ERRORS.get(value.get("exit_code", BackendError.exit_code), BackendError)
+    if error is BackendError:
+        tail = log.read_text(errors="replace").splitlines()[-LOG_LINES:]
+        message = "\n".join([message, *(f"  | {line}" for line in tail)])
+    raise error(message)
+
+
+__all__ = ["Job", "VitportError", "Watch", "kill_group", "run"]

@@ -1,0 +1,206 @@
+"""The child process of one framework: `python -m vitport.worker job.json`, where nothing is shared but files.
+
+A job is JSON: a task, its arguments, and the path where its result must appear. A result appears by atomic rename or
+not at all. Progress goes to standard output, a line each, behind `MARK`; the exit code is the error's.
+"""
+
+import ctypes
+import json
+import os
+import signal
+import sys
+import time
+import traceback
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+
+from vitport import checkpoint, formats
+from vitport.architectures import Architecture, ResNet
+from vitport.arrays import Images, Params
+from vitport.errors import BackendError, OutputError, VitportError
+from vitport.gates import DRAWS
+
+MARK = "\x1evitport "
+"""Before a line of progress on standard output; everything else a framework prints there is noise."""
+
+PR_SET_PDEATHSIG = 1
+"""From <linux/prctl.h>: a killed parent takes its children with it."""
+
+
+def main(path: str) -> int:
+    """Runs the job; returns the exit code."""
+    _die_with_parent()
+    job = json.loads(Path(path).read_text())
+    return _guarded(lambda: TASKS[job["task"]](job), Path(job["result"]))
+
+
+def export(job: dict) -> dict:
+    """Writes every variant in one format, each in a fork of its own.
+
+    The fork shares the import, which is most of the time, and makes an artifact depend on nothing that was exported
+    before it: frameworks number their functions through the life of a process.
+    """
+    say(f"importing {' and '.join(formats.FORMATS[job['format']].packages) or 'nothing'}")
+    module = formats.module(job["format"])
+    params = checkpoint.read(Path(job["asset"]), architecture_of(job["architecture"]))
+    images = np.load(job["images"])
+    results = {}
+    for variant in job["variants"]:
+        result = Path(f"{job['result']}.{variant}")
+        _forked(lambda v=variant: _export_variant(job, module, params, images, v), result)
+        results[variant] = json.loads(result.read_text())
+    return results
+
+
+def _export_variant(job: dict, module: object, params: Params, images: Images, variant: str) -> dict:
+    spec = formats.Export(
+        architecture=architecture_of(job["architecture"]),
+        variant=variant,
+        output_name=job["output_name"],
+        opset=job["opset"],
+        labels=tuple(job["labels"]) if job["labels"] else None,
+        provenance=job["provenance"],
+    )
+    folder = Path(job["folder"]) / variant / job["format"]
+    folder.mkdir(parents=True)
+    started = time.perf_counter()
+    say(f"writing {variant}")
+    module.export(spec, params, folder)
+    seconds = time.perf_counter() - started
+    say(f"reading {variant} back")
+    outputs = Path(f"{job['result']}.{variant}.npy")
+    np.save(outputs, module.load(folder)(images))
+    return {
+        "seconds": seconds,
+        "outputs": str(outputs),
+        "input": {"name": module.INPUT.name, "layout": module.INPUT.layout},
+        "output": {"name": module.output(spec), "width": spec.architecture.output_width(variant)},
+        "versions": module.VERSIONS,
+    }
+
+
+def oracle(job: dict) -> dict:
+    """The Flax reference in float64, and in float32 for what JAX itself achieves; both variants' outputs."""
+    say("importing jax and flax")
+    try:
+        from vitport.reference import flax_vit
+    except ImportError as error:
+        raise formats.missing("the oracle", ("jax", "flax"), "jax", error) from error
+    arguments = _checkpoint_and_images(job)
+    outputs = {}
+    for dtype in ("float64", "float32"):
+        say(f"running the reference in {dtype}")
+        taps = flax_vit.run(*arguments, dtype)
+        outputs |= {f"{dtype}/{name}": taps[name] for name in ("logits", "pre_logits")}
+    np.savez(job["outputs"], **outputs)
+    return {"outputs": job["outputs"], "versions": flax_vit.facts()}
+
+
+def yardstick(job: dict) -> dict:
+    """A good float32 implementation, the definition in NumPy, on the images and on copies one last bit away."""
+    from vitport.backends import numpy as backend
+
+    architecture, params, images = _checkpoint_and_images(job)
+    outputs = {}
+    for draw in range(DRAWS):
+        say(f"running NumPy in float32, {draw + 1} of {DRAWS}")
+        nudged = images if draw == 0 else _nudged(images, draw)
+        taps = backend.run(architecture, params, nudged, "classifier", "float32")
+        outputs |= {f"{draw}/{name}": taps[name] for name in ("logits", "pre_logits")}
+    np.savez(job["outputs"], **outputs)
+    return {"outputs": job["outputs"], "versions": {"numpy": np.__version__}}
+
+
+TASKS: dict[str, Callable[[dict], dict]] = {"export": export, "oracle": oracle, "yardstick": yardstick}
+
+
+def architecture_of(fields: dict) -> Architecture:
+    """An architecture from `dataclasses.asdict`, by way of JSON."""
+    resnet = fields["resnet"] and ResNet(depths=tuple(fields["resnet"]["depths"]), width=fields["resnet"]["width"])
+    return Architecture(**{**fields, "resnet": resnet})
+
+
+def say(text: str) -> None:
+    """One line of progress for the parent."""
+    print(f"{MARK}{text}", flush=True)
+
+
+def _checkpoint_and_images(job: dict) -> tuple[Architecture, Params, Images]:
+    architecture = architecture_of(job["architecture"])
+    return architecture, checkpoint.read(Path(job["asset"]), architecture), np.load(job["images"])
+
+
+def _nudged(images: Images, seed: int) -> Images:
+    """Every value one float32 up, down or as it was: another draw of all roundings behind it."""
+    steps = np.random.PCG64(seed).random_raw(images.size).reshape(images.shape) % 3
+    targets = np.array([-2, 0, 2], np.float32)[steps]
+    return np.where(targets == 0, images, np.nextafter(images, targets))
+
+
+def _forked(task: Callable[[], dict], result: Path) -> None:
+    """Runs `task` in a fork; BackendError where it ends without a result."""
+    child = os.fork()
+    if child == 0:
+        code = 70
+        try:
+            _die_with_parent()
+            code = _guarded(task, result)
+        finally:
+            os._exit(code)
+    code = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+    if code:
+        raise _Failed(code, result)
+
+
+class _Failed(BackendError):
+    """A fork failed: its own error where it left one, else how it died."""
+
+    def __init__(self, code: int, result: Path) -> None:
+        left = json.loads(result.read_text()) if result.exists() else {"error": how_it_died(code)}
+        super().__init__(left["error"])
+        self.exit_code = left.get("exit_code", BackendError.exit_code)
+
+
+def how_it_died(code: int) -> str:
+    """`exit code 3`, or the name of the signal behind a negative code."""
+    if code >= 0:
+        return f"it ended with exit code {code}"
+    hint = ", as Linux does when memory runs out" if -code == signal.SIGKILL else ""
+    return f"it was killed by {signal.Signals(-code).name}{hint}"
+
+
+def _guarded(task: Callable[[], dict], result: Path) -> int:
+    """Runs `task` and leaves its result, or its error with a sentence; returns the exit code."""
+    try:
+        _leave(result, task())
+    except VitportError as error:
+        _leave(result, {"error": str(error), "exit_code": error.exit_code})
+        return error.exit_code
+    except OSError as error:
+        _leave(result, {"error": f"{error.filename or 'output'}: {error.strerror}", "exit_code": OutputError.exit_code})
+        return OutputError.exit_code
+    except MemoryError:
+        _leave(result, {"error": "it ran out of memory", "exit_code": BackendError.exit_code})
+        return BackendError.exit_code
+    except Exception as error:
+        traceback.print_exc()
+        _leave(result, {"error": f"{type(error).__name__}: {error}", "exit_code": BackendError.exit_code})
+        return BackendError.exit_code
+    return 0
+
+
+def _leave(result: Path, value: dict) -> None:
+    partial = result.with_name(f"{result.name}.partial")
+    partial.write_text(json.dumps(value))
+    partial.replace(result)
+
+
+def _die_with_parent() -> None:
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1]))
