@@ -163,6 +163,12 @@ def test_a_bad_local_file_is_refused_and_kept(tmp_path, body, cache, damage, opt
     assert path.exists() == (damage is not None)
 
 
+def test_a_pipe_is_not_waited_for(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe.npz")
+    with pytest.raises(AssetError, match=r"pipe\.npz is not a regular file"):
+        assets.fetch([str(tmp_path / "pipe.npz")])
+
+
 def test_a_wrong_hash_names_both(tmp_path: Path, body: bytes) -> None:
     (tmp_path / "mine.npz").write_bytes(body)
     with pytest.raises(AssetError, match=f"has the SHA-256 {sha(body)} and should have {'f' * 64}"):

@@ -81,7 +81,7 @@ class Archive:
 
     def refuse(self, complaint: str, member: str | None = None) -> NoReturn:
         """Raises AssetError naming the file and, if given, the member."""
-        where = f"{self.path}: member {member!r}" if member is not None else f"{self.path}"
+        where = f"{self.path}: member {member[:200]!r}" if member is not None else f"{self.path}"
         raise AssetError(f"{where} {complaint}")
 
     def unpack(self, layout: struct.Struct, offset: int, magic: bytes) -> tuple | None:
@@ -91,15 +91,22 @@ class Archive:
         return layout.unpack_from(self.bytes, offset)[1:]
 
 
+def refuse_irregular(path: Path) -> None:
+    """Raises AssetError for a folder, a pipe or a device, which have no end or no beginning, and for nothing at all."""
+    if not os.path.lexists(path):
+        raise AssetError(f"there is no file {path}")
+    if not os.path.isfile(path):
+        raise AssetError(f"{path} is not a regular file")
+
+
 def open_archive(path: Path) -> Archive:
     """The file, mapped. Raises AssetError where there is none, it is empty, or it can't be read."""
+    refuse_irregular(path)
     try:
         with path.open("rb") as file:
             if not os.fstat(file.fileno()).st_size:
                 raise AssetError(f"{path} is empty; download or copy it again")
             return Archive(path, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ))
-    except FileNotFoundError:
-        raise AssetError(f"there is no file {path}") from None
     except OSError as error:
         raise AssetError(f"{path} can't be read: {error.strerror}") from error
 

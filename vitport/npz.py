@@ -135,7 +135,8 @@ def _dtype(archive: Archive, member: Member, descr: object) -> np.dtype:
     if isinstance(descr, str) and descr.lstrip("<>|=").startswith("O"):
         archive.refuse("holds pickled Python objects, which can run code; only numbers are read", member.name)
     if not isinstance(descr, str) or not re.fullmatch(r"[<>|=][biufcSUV][1-9]\d{0,3}", descr):
-        archive.refuse(f"is of type {str(descr)[:60]!r}; only numbers are read", member.name)
+        shown = repr(descr[:60]) if isinstance(descr, str) else "with fields"
+        archive.refuse(f"is of type {shown}; only plain arrays of numbers are read", member.name)
     try:
         return np.dtype(descr)
     except TypeError:
@@ -145,7 +146,7 @@ def _dtype(archive: Archive, member: Member, descr: object) -> np.dtype:
 def _shape(archive: Archive, member: Member, shape: object) -> tuple[int, ...]:
     whole = isinstance(shape, tuple) and len(shape) <= 32 and all(type(n) is int and n >= 0 for n in shape)
     if not whole or math.prod(max(n, 1) for n in shape) > 2**48:
-        archive.refuse(f"declares the shape {str(shape)[:80]}, which no array in this file can have", member.name)
+        archive.refuse("declares a shape that no array can have: too many axes, too large, or no sizes", member.name)
     return shape
 
 

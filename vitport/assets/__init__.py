@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from vitport import npz
-from vitport.archive import what_it_is_instead
+from vitport.archive import refuse_irregular, what_it_is_instead
 from vitport.assets.addresses import is_remote, resolve
 from vitport.assets.partial import Partial
 from vitport.errors import AssetError, OutputError
@@ -86,11 +86,10 @@ def fetch(
 
 def digest(path: Path) -> str:
     """SHA-256 of a file in hexadecimal, read piece by piece. Raises AssetError where it can't be read."""
+    refuse_irregular(path)
     try:
         with path.open("rb") as file:
             return hashlib.file_digest(file, "sha256").hexdigest()
-    except FileNotFoundError:
-        raise AssetError(f"there is no file {path}") from None
     except OSError as error:
         raise AssetError(f"{path} can't be read: {error.strerror}") from error
 
