@@ -1,12 +1,13 @@
 """The checkpoints in the repository are what their page says: trained, in the published layout, this accurate."""
 
+import hashlib
 import re
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from vitport import checkpoint, images, npz
+from vitport import checkpoint, images, manifest, npz
 from vitport.architectures import Architecture, ResNet, parameter_shapes
 from vitport.reference import flax_vit
 
@@ -14,7 +15,7 @@ FOLDER = Path(__file__).parents[1] / "checkpoints"
 SIZES = {"width": 32, "heads": 4, "mlp_width": 64, "resolution": 32, "num_classes": 10}
 ARCHITECTURES = {
     "digits": Architecture(patch=4, depth=4, **SIZES),
-    "digits_hybrid": Architecture(patch=1, depth=2, resnet=ResNet(depths=(1, 1), width=32), **SIZES),
+    "digits_hybrid": Architecture(patch=2, depth=4, resnet=ResNet(depths=()), **SIZES),
 }
 CORRECT = {"digits": 359, "digits_hybrid": 358}
 
@@ -82,6 +83,19 @@ def test_layout_on_disk_is_the_published_one(name):
 def test_page_states_the_size_and_the_file_is_whole(name):
     npz.verify(FOLDER / f"{name}.npz")
     assert int(_page()[name][1]) == (FOLDER / f"{name}.npz").stat().st_size
+
+
+@by_name
+def test_manifest_names_this_file_and_the_architecture_it_was_trained_with(name):
+    read, content = manifest.read(FOLDER.parent / "manifests" / f"{name}.yaml"), (FOLDER / f"{name}.npz").read_bytes()
+    assert Path(read.asset.urls[0]).resolve() == FOLDER.resolve() / f"{name}.npz"
+    assert (read.asset.sha256, read.asset.bytes) == (hashlib.sha256(content).hexdigest(), len(content))
+    assert read.architecture == ARCHITECTURES[name]
+
+
+def test_timm_has_a_model_for_both():
+    formats = {name: manifest.applicable_formats(architecture) for name, architecture in ARCHITECTURES.items()}
+    assert all("safetensors-timm" in applicable for applicable in formats.values()), formats
 
 
 def test_held_out_images_are_a_fifth_of_the_digits_and_every_class_is_there():
