@@ -66,7 +66,7 @@ def read(out: Path) -> dict | None:
 
 @contextlib.contextmanager
 def staging(out: Path, wait: Callable[[], None]) -> Iterator[Path]:
-    """An empty folder on the file system of `out`, for one run at a time; gone afterwards, and so is an `out` made in vain.
+    """An empty folder inside `out`, for one run at a time; gone afterwards, and so is an `out` made in vain.
 
     wait: called once if another run holds the folder. Raises OutputError where nothing can be written.
     """
@@ -114,9 +114,10 @@ def write(out: Path, listing: dict) -> None:
 
 def _same_checkpoint(earlier: dict, listing: dict) -> bool:
     """Whether both lists are of the same weights at the same resolution."""
-    return all(
-        earlier.get(key) == listing[key] for key in ("name", "resolution")
-    ) and earlier.get("asset", {}).get("sha256") == listing["asset"]["sha256"]
+    return (
+        all(earlier.get(key) == listing[key] for key in ("name", "resolution"))
+        and earlier.get("asset", {}).get("sha256") == listing["asset"]["sha256"]
+    )
 
 
 def _folder(entry: dict) -> str:

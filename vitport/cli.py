@@ -92,7 +92,7 @@ def convert(manifest: str, report: Path | None, as_json: bool, quiet: bool, **op
     if as_json:
         click.echo(json.dumps({"out": str(outcome.out), "timings": outcome.timings, **outcome.listing}, indent=2))
     else:
-        console.outcome(outcome)
+        console.outcome(outcome.out, outcome.listing, outcome.timings)
 
 
 @command(name="list")
@@ -117,7 +117,9 @@ def list_(folder: Path | None, as_json: bool) -> None:
 
 @command()
 @click.argument("manifest")
-@click.option("-o", "--output", type=click.Path(path_type=Path, dir_okay=False), required=True, help="The .npz to write.")
+@click.option(
+    "-o", "--output", type=click.Path(path_type=Path, dir_okay=False), required=True, help="The .npz to write."
+)
 @click.option("--seed", type=click.IntRange(0), default=0, show_default=True)
 @click.option("--profile", type=click.Choice(["realistic", "stress"]), default="realistic", show_default=True)
 @click.option("--quiet", is_flag=True, help="No progress.")

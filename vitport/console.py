@@ -8,6 +8,7 @@ import sys
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from pathlib import Path
 from types import TracebackType
 
 MEGABYTE = 1e6
@@ -104,28 +105,28 @@ def _plain_spaces(console: object) -> Iterator[None]:
     print("\n".join(line.rstrip() for line in captured.get().rstrip("\n").split("\n")))
 
 
-def outcome(result: "Outcome") -> None:
+def outcome(out: Path, listing: dict, timings: dict) -> None:
     """The table at the end of a conversion: artifact, size, time, error to the oracle, ratio to JAX float32."""
     rows = [
         (
             entry["variant"],
             entry["format"],
             f"{entry['bytes'] / MEGABYTE:.1f} MB",
-            f"{result.timings[entry['format']][entry['variant']]:.1f} s",
+            f"{timings[entry['format']][entry['variant']]:.1f} s",
             f"{entry['error']['max_abs']:.1e}",
             f"{entry['error']['rms']:.1e}",
             f"{entry['error']['rms'] / entry['error']['limit']:.2f}",
             f"{entry['error']['ratio']:.2f}",
             entry["path"],
         )
-        for entry in result.listing["artifacts"]
+        for entry in listing["artifacts"]
     ]
     headings = ("variant", "format", "size", "time", "max error", "RMS error", "of limit", "× JAX f32", "path")
     table(headings, rows, left=2)
-    print(f"{len(rows)} artifacts in {result.out}, each proven against the float64 oracle on two images")
+    print(f"{len(rows)} artifacts in {out}, each proven against the float64 oracle on two images")
 
 
-def catalogue(rows: Sequence["Row"]) -> None:
+def catalogue(rows: Sequence) -> None:
     """The table of manifests; what is wrong with a manifest below it."""
     table(
         ("name", "parameters", "bytes", "top-1", "variants", "title"),

@@ -17,6 +17,7 @@ from vitport.assets import Asset
 from vitport.errors import ParityError, UsageError
 from vitport.jobs import Job, Watch
 from vitport.manifest import Manifest
+from vitport.opsets import OPSETS
 
 TIMEOUT = 3600.0
 """Seconds that one framework may take over one format."""
@@ -81,6 +82,8 @@ def plan(request: Request) -> Manifest:
     port = manifest.read(request.manifest)
     if request.resolution:
         port = manifest.with_resolution(port, request.resolution)
+    if request.opset and request.opset not in OPSETS:
+        raise UsageError(f"opset {request.opset} can't be written; choose from {OPSETS.start} to {OPSETS.stop - 1}")
     variants = _chosen(request.variants, port.variants, "variant")
     chosen = _chosen(_expanded(request.formats, port), manifest.FORMATS, "format") if request.formats else port.formats
     for name in chosen:
@@ -92,7 +95,7 @@ def plan(request: Request) -> Manifest:
 
 
 def fetch(port: Manifest, request: Request, fetched: assets.Progress | None) -> Asset:
-    """The verified checkpoint file: the request's, else the manifest's, which must be the same file if it has a hash."""
+    """The verified checkpoint file, from where the request says or else the manifest; its hash is the manifest's."""
     asset = assets.fetch(
         (request.asset,) if request.asset else port.asset.urls,
         sha256=port.asset.sha256,
@@ -209,7 +212,7 @@ def _versions(port: Manifest, results: dict) -> dict[str, str]:
 
 
 def _provenance(port: Manifest, asset: Asset) -> dict[str, str]:
-    """Text facts that travel inside the artifacts; no path of this machine, so that bytes depend on the checkpoint alone."""
+    """Text facts that travel inside the artifacts; no local path, so that bytes depend on the checkpoint alone."""
     return {
         "name": port.name,
         "title": port.title,
@@ -240,4 +243,3 @@ def _chosen(asked: Sequence[str], known: Sequence[str], kind: str) -> tuple[str,
         if name not in known:
             raise UsageError(f"unknown {kind} {name!r}; there are {', '.join(known)}")
     return tuple(name for name in known if not asked or name in asked)
-

@@ -1,12 +1,12 @@
 """When a float32 artifact is exact enough: the bound, and where its numbers come from.
 
 Two float32 programs of one function differ because they round in another order. Each rounding is a small random kick,
-the network carries it to the logits, and the RMS error at the end is one draw from a distribution whose scale belongs to
-the checkpoint and the image, not to the program (Higham and Mary, "A new approach to probabilistic rounding error
+the network carries it to the logits, and the RMS error at the end is one draw from a distribution whose scale belongs
+to the checkpoint and the image, not to the program (Higham and Mary, "A new approach to probabilistic rounding error
 analysis", SIAM J. Sci. Comput. 41, 2019). So the bound is a multiple of a measured scale, never a number of its own.
 
-* The scale is the error of a good float32 implementation: the shared definition in NumPy, which sums pairwise and takes
-  variances in two passes. It is run on each image and on `DRAWS - 1` copies that differ in the last bit, which draws the
+* The scale is the error of a good float32 implementation: the shared definition in NumPy, which sums pairwise and
+  takes variances in two passes. It is run on each image and on `DRAWS - 1` copies that differ in the last bit, which draws the
   roundings anew; the worst draw counts, since two images make a small sample.
 * `RATIO`: between two good implementations (NumPy, PyTorch, ONNX Runtime) the ratio of RMS errors on two images has
   median 1.0 and a 99 % quantile of 1.6 to 3.1 over random plain and hybrid checkpoints; `reports/float32.md` has the

@@ -3,6 +3,7 @@
 Each child is `python -m vitport.worker`, leader of a process group that is killed whole when anything fails.
 """
 
+import contextlib
 import json
 import os
 import signal
@@ -22,7 +23,6 @@ from vitport.errors import (
     OutputError,
     ParityError,
     UsageError,
-    VitportError,
 )
 from vitport.worker import MARK, how_it_died
 
@@ -96,10 +96,8 @@ class _Group:
 
 def kill_group(child: subprocess.Popen) -> None:
     """Kills a child and everything it started."""
-    try:
+    with contextlib.suppress(ProcessLookupError):
         os.killpg(child.pid, signal.SIGKILL)
-    except ProcessLookupError:
-        pass
 
 
 def _run(job: Job, scratch: Path, watch: Watch, timeout: float, group: _Group) -> dict:
@@ -147,6 +145,3 @@ def _result(name: str, result: Path, code: int, log: Path) -> dict:
         tail = log.read_text(errors="replace").splitlines()[-LOG_LINES:]
         message = "\n".join([message, *(f"  | {line}" for line in tail)])
     raise error(message)
-
-
-__all__ = ["Job", "VitportError", "Watch", "kill_group", "run"]

@@ -19,6 +19,7 @@ from pydantic import (
 from vitport.architectures import PUBLISHED, VARIANTS, Architecture, ResNet
 from vitport.errors import UsageError
 from vitport.manifest_types import LIST, Address, Count, Identifier, Name, Sha256, Spdx, Text
+from vitport.opsets import DEFAULT, OPSETS
 
 IMAGENET = "imagenet2012"
 
@@ -130,7 +131,7 @@ class SavedModelFields(_Model):
 class OnnxFields(_Model):
     """Options of the ONNX model."""
 
-    opset: Annotated[int, Field(ge=17, le=23)] = 20
+    opset: Annotated[int, Field(ge=OPSETS.start, le=OPSETS.stop - 1)] = DEFAULT
     """Version of the operator set. 17 is the first with LayerNormalization, 20 the first with Gelu."""
 
 

@@ -4,7 +4,8 @@ Requirements that shaped the list:
 - an architecture is written once, so nothing here may depend on one framework's channel order or tensor type;
 - activations are channels last, (n, h, w, c) or (n, tokens, c), as in the checkpoint; a backend that computes
   otherwise turns them inside;
-- weights arrive in the checkpoint's own axes (dense `in out`, convolution `h w in out`, attention `width heads head_width`);
+- weights arrive in the checkpoint's own axes (dense `in out`, convolution `h w in out`, attention
+  `width heads head_width`);
 - the batch size is never known, every other size always is.
 
 `backends/numpy.py` in float64 is the executable specification of each operation.

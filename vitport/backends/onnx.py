@@ -15,11 +15,8 @@ from vitport.architectures.ops import Padding
 from vitport.arrays import Images, Params, Taps
 from vitport.backends.numpy import NumPyOps, same_padding
 from vitport.backends.onnx_graph import BATCH, Graph, Value, Weight
+from vitport.opsets import ATTENTION_SINCE, AXES_AS_INPUT_SINCE, GELU_SINCE
 
-OPSETS = range(17, 27)
-"""17 brought LayerNormalization; 26 is the newest that ONNX Runtime 1.31 loads."""
-
-AXES_AS_INPUT_SINCE, GELU_SINCE, ATTENTION_SINCE = 18, 20, 23
 INPUT = "pixel_values"
 """The input's name in optimum and transformers.js."""
 
@@ -283,4 +280,3 @@ def _padding(shape: tuple[int, ...], window: int, stride: int, padding: Padding)
         return [0, 0, 0, 0], tuple((size - window) // stride + 1 for size in shape[:2])
     (top, bottom), (left, right) = (same_padding(size, window, stride) for size in shape[:2])
     return [top, left, bottom, right], tuple(-(-size // stride) for size in shape[:2])
-

@@ -14,11 +14,12 @@ from importlib import import_module
 from importlib.util import find_spec
 from types import MappingProxyType, ModuleType
 
+from vitport import opsets
 from vitport.architectures import Architecture
 from vitport.errors import EnvironmentFault
 
-FULL_FLOAT32 = {"NVIDIA_TF32_OVERRIDE": "0", "TF_CPP_MIN_LOG_LEVEL": "2", "TF_ENABLE_ONEDNN_OPTS": "1"}
-"""TF32 is on by default in TensorFlow, JAX and ONNX Runtime's CUDA provider: pinned off before any of them is loaded."""
+FULL_FLOAT32 = {"NVIDIA_TF32_OVERRIDE": "0", "TF_CPP_MIN_LOG_LEVEL": "2"}
+"""TF32 is on by default in TensorFlow, JAX and ONNX Runtime's CUDA provider: pinned off before one is loaded."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,7 +70,7 @@ class Export:
     architecture: Architecture
     variant: str
     output_name: str = "logits"
-    opset: int = 20
+    opset: int = opsets.DEFAULT
     labels: tuple[str, ...] | None = None
     provenance: dict[str, str] = field(default_factory=dict)
 

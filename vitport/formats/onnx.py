@@ -1,4 +1,4 @@
-"""ONNX written from the weights, streamed from the checkpoint to the file: no framework, no trace, nothing in memory twice.
+"""ONNX written from the weights, streamed from the checkpoint to the file: no framework, no trace, no second copy.
 
 Input and output carry the names of optimum and transformers.js. Past the two gigabytes a protobuf can hold, the
 weights go to `model.onnx.data` beside the model.

@@ -1,4 +1,4 @@
-"""A folder that stock timm loads: `timm.create_model("local-dir:<folder>", pretrained=True)` computes the trained function.
+"""A folder that stock timm loads: `timm.create_model("local-dir:<folder>", pretrained=True)` is the trained function.
 
 timm differs from the original in three places. The erf GELU is set right in the configuration. StdConv adds its
 epsilon to the variance, not to the standard deviation: the kernels are rescaled so that timm's formula arrives at the

@@ -82,4 +82,3 @@ def _clear_uuid(path: Path) -> None:
     fingerprint = fingerprint_pb2.FingerprintDef.FromString(path.read_bytes())
     fingerprint.uuid = ""
     path.write_bytes(fingerprint.SerializeToString(deterministic=True))
-

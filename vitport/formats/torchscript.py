@@ -69,7 +69,9 @@ class ViT(nn.Module):
         self._spec = spec
         for name in parameter_shapes(spec.architecture, spec.variant):
             *path, leaf = name.split("/")
-            _descend(self, path).register_parameter(leaf, nn.Parameter(torch.from_numpy(np.require(params[name], requirements="A"))))
+            _descend(self, path).register_parameter(
+                leaf, nn.Parameter(torch.from_numpy(np.require(params[name], requirements="A")))
+            )
 
     def forward(self, pixel_values: Tensor) -> Tensor:
         weights = {name.replace(".", "/"): leaf for name, leaf in self.named_parameters()}

@@ -58,7 +58,7 @@ def _restore_leaf(row: Row, tensor: np.ndarray, shape: tuple[int, ...]) -> np.nd
     except EinopsError as error:
         raise CheckpointError(f"{row.theirs} has shape {tensor.shape}, which is no {row.ours} {shape}") from error
     if leaf.shape != shape or (parts > 1 and size * parts != len(tensor)):
-        raise CheckpointError(f"{row.theirs} has shape {tensor.shape}, which makes {row.ours} {leaf.shape}, not {shape}")
+        raise CheckpointError(f"{row.theirs} {tensor.shape} makes {row.ours} {leaf.shape}, not {shape}")
     return np.ascontiguousarray(leaf)
 
 

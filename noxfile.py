@@ -1,0 +1,42 @@
+"""What can be run on this project: `nox --list`. Without arguments, what continuous integration runs.
+
+Every session installs what it needs; nothing has to be on the machine but Python 3.11 or newer.
+"""
+
+import os
+
+import nox
+
+nox.options.sessions = ["lint", "tests"]
+nox.options.reuse_existing_virtualenvs = True
+
+CLIENTS_MUST_RUN = {"VITPORT_REQUIRE_CLIENTS": "1", "TF_CPP_MIN_LOG_LEVEL": "3"}
+"""In a session every client is installed, so a test that would skip for want of one fails instead."""
+
+
+def install(session: nox.Session) -> None:
+    """vitport with every framework, and the clients, in the versions of `constraints.txt`."""
+    groups = nox.project.dependency_groups(nox.project.load_toml("pyproject.toml"), "test")
+    session.install("--constraint", "constraints.txt", "--editable", ".[all]", *groups)
+
+
+@nox.session
+def lint(session: nox.Session) -> None:
+    """Style and imports."""
+    session.install("ruff==0.17.5")
+    session.run("ruff", "check")
+    session.run("ruff", "format", "--check")
+
+
+@nox.session
+def tests(session: nox.Session) -> None:
+    """Everything but the big architectures."""
+    install(session)
+    session.run("pytest", "-m", "not slow", "-n", str(os.cpu_count() or 1), *session.posargs, env=CLIENTS_MUST_RUN)
+
+
+@nox.session
+def slow(session: nox.Session) -> None:
+    """The big architectures: every published one that fits, in every format, at full size. An hour on two cores."""
+    install(session)
+    session.run("pytest", "-m", "slow", *session.posargs, env=CLIENTS_MUST_RUN)
