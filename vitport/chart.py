@@ -1,0 +1,240 @@
+"""Draws the errors of artifacts as one self-contained SVG: a dot a row on a logarithmic axis, panels by variant.
+
+Written by hand, so that a report needs no plotting library: fixed columns keep text apart from marks whatever the
+values are, colours follow the reader's light or dark scheme, and every text is escaped in one place (`_element`).
+"""
+
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from xml.sax.saxutils import escape, quoteattr
+
+ERF_GELU = 2.5e-4
+"""Relative RMS error of the commonest slip, erf in place of tanh in GELU, for orientation. Measured in float64 on the
+two fixed images: S/16 with weights of `synthesize`'s realistic profile 2.3e-4 and 2.4e-4, digits 2.6e-4, its hybrid
+3.6e-4."""
+
+WIDTH, LEFT, RIGHT, MARGIN = 880, 214, 722, 24
+"""Pixels: of the picture, of the plot's two sides, and around everything."""
+
+HEADER, TITLE_ROW, ROW, GAP, FOOTER = 112, 30, 28, 14, 62
+"""Heights of the parts, from top to bottom."""
+
+LOWEST, HIGHEST = -10, 2
+"""Powers of ten between which the axis may lie; what is beyond sits at its end, with its number beside it."""
+
+GLYPH = 6.9
+"""Generous width of a letter of the legend, whose font is the reader's."""
+
+STYLE = """
+svg { --paper: #ffffff; --ink: #1f2328; --muted: #59636e; --grid: #e4e8ec; --row: #f6f8fa;
+      --dot: #0969da; --fail: #cf222e; --yardstick: #b4bec8; --jax: #8250df; --beyond: #cf222e14; }
+@media (prefers-color-scheme: dark) {
+  svg { --paper: #0d1117; --ink: #e6edf3; --muted: #9198a1; --grid: #262c36; --row: #151b23;
+        --dot: #58a6ff; --fail: #ff7b72; --yardstick: #59636e; --jax: #bc8cff; --beyond: #ff7b721f; } }
+text { font: 13px system-ui, -apple-system, "Segoe UI", "Liberation Sans", Arial, sans-serif; fill: var(--ink); }
+.title { font-size: 16px; font-weight: 600; }
+.panel { font-weight: 600; }
+.muted { fill: var(--muted); font-size: 12px; }
+.end { text-anchor: end; font-variant-numeric: tabular-nums; }
+.middle { text-anchor: middle; }
+.paper { fill: var(--paper); stroke: var(--grid); }
+.row { fill: var(--row); }
+.grid { stroke: var(--grid); }
+.axis { stroke: var(--muted); }
+.beyond { fill: var(--beyond); }
+.limit { stroke: var(--fail); stroke-width: 1.5; }
+.yardstick { stroke: var(--yardstick); stroke-width: 5; }
+.jax { stroke: var(--jax); stroke-width: 1.5; stroke-dasharray: 4 3; }
+.erf { stroke: var(--muted); stroke-width: 1.5; stroke-dasharray: 1 4; stroke-linecap: round; }
+.pass { fill: var(--dot); stroke: var(--paper); stroke-width: 1.5; }
+.fail { fill: none; stroke: var(--fail); stroke-width: 3; stroke-linecap: round; }
+.word { fill: var(--fail); font-weight: 600; }
+"""
+
+Pixels = int | float
+
+SUPERSCRIPT = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
+
+
+@dataclass(frozen=True, slots=True)
+class Dot:
+    """One artifact: its RMS error and the limit, both relative to the spread of the outputs."""
+
+    label: str
+    value: float
+    limit: float
+    passed: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Panel:
+    """The artifacts of one variant, and the relative RMS errors of NumPy float32 and of JAX float32."""
+
+    name: str
+    yardstick: float
+    jax: float
+    dots: tuple[Dot, ...]
+
+    @property
+    def height(self) -> int:
+        """Pixels, with the row of its name."""
+        return TITLE_ROW + ROW * len(self.dots)
+
+
+@dataclass(frozen=True, slots=True)
+class Axis:
+    """Powers of ten at the two sides of the plot."""
+
+    low: int
+    high: int
+
+    def x(self, value: float) -> float:
+        """Pixels; what can't be shown (zero, NaN, infinity) sits at the end where it belongs, NaN with the worst."""
+        power = math.log10(value) if 0 < value < math.inf else (self.low if value == 0 else self.high)
+        share = (power - self.low) / (self.high - self.low)
+        return round(LEFT + (RIGHT - LEFT) * min(max(share, 0.0), 1.0), 1)
+
+
+def draw(title: str, panels: Sequence[Panel]) -> str:
+    """The SVG, as text."""
+    axis = _axis(panels)
+    bottom = HEADER + sum(panel.height for panel in panels) + GAP * max(len(panels) - 1, 0)
+    height = bottom + FOOTER
+    body = [
+        _element("title", one_line(f"{title}: error of each artifact", 120)),
+        f"<style>{STYLE}</style>",
+        _element("rect", class_="paper", x=0.5, y=0.5, width=WIDTH - 1, height=height - 1, rx=8),
+        *_heading(title),
+        *_legend(any(not dot.passed for panel in panels for dot in panel.dots)),
+        *_panels(panels, axis),
+        *_scale(axis, bottom),
+    ]
+    head = f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH} {height}" width="{WIDTH}" height="{height}"'
+    return "\n".join([f'{head} role="img">', *body, "</svg>", ""])
+
+
+def one_line(text: object, limit: int = 1000) -> str:
+    """`text` without line breaks, control characters or lone surrogates, cut after `limit` characters."""
+    printable = "".join(letter if letter.isprintable() else " " for letter in str(text)[: 2 * limit])
+    line = " ".join(printable.split())
+    return line if len(line) <= limit else f"{line[: limit - 1].rstrip()}…"
+
+
+def micro(value: float) -> str:
+    """A relative error in millionths, to three digits: 4.37e-07 is `0.437`."""
+    if math.isnan(value):
+        return "NaN"
+    millionths = value * 1e6
+    return f"{millionths:,.0f}" if 1000 <= millionths < 1e9 else f"{millionths:.3g}"
+
+
+def _axis(panels: Sequence[Panel]) -> Axis:
+    """Whole powers of ten around everything that is shown, with room for the label of erf GELU."""
+    shown = [ERF_GELU]
+    for panel in panels:
+        shown += [panel.yardstick, panel.jax, *(number for dot in panel.dots for number in (dot.value, dot.limit))]
+    powers = [math.log10(value) for value in shown if 0 < value < math.inf]
+    low, high = math.floor(min(powers) - 0.15), math.ceil(max(powers) + 0.15)
+    return Axis(min(max(low, LOWEST), -8), max(min(high, HIGHEST), -2))
+
+
+def _heading(title: str) -> Iterator[str]:
+    yield _text(MARGIN, 36, one_line(title, 82), "title")
+    subtitle = (
+        "How far each artifact is from the oracle (Flax in float64), relative to the spread of the oracle's own outputs"
+    )
+    yield _text(MARGIN, 58, subtitle, "muted")
+
+
+def _legend(failures: bool) -> Iterator[str]:
+    """Samples and words on one line; the cross only where a row has one."""
+    x, y = MARGIN, 82
+    samples = [("pass", "artifact"), ("yardstick", "NumPy float32, the yardstick"), ("jax", "JAX float32")]
+    samples += [
+        ("limit", "limit"),
+        ("erf", "a wrong GELU (erf)"),
+        *([("fail", "beyond the limit")] if failures else []),
+    ]
+    for kind, words in samples:
+        disc = kind in ("pass", "fail")
+        yield _mark(kind == "pass", x + 6, y - 4) if disc else _vertical(kind, x + 6, y - 12, y + 4)
+        yield _text(x + 18, y, words, "muted")
+        x += 18 + GLYPH * len(words) + 20
+
+
+def _panels(panels: Sequence[Panel], axis: Axis) -> Iterator[str]:
+    y = HEADER
+    for panel in panels:
+        yield from _panel(panel, axis, y)
+        y += panel.height + GAP
+
+
+def _panel(panel: Panel, axis: Axis, top: Pixels) -> Iterator[str]:
+    """Rows first, then the lines over them, then the dots over the lines."""
+    first, bottom = top + TITLE_ROW, top + panel.height
+    yield _text(MARGIN, top + 20, one_line(panel.name, 24), "panel")
+    yield _text(RIGHT + 70, top + 20, "× 10⁻⁶", "muted end")
+    for index, dot in enumerate(panel.dots):
+        yield from _row(dot, axis, first + ROW * index)
+    for power in range(axis.low, axis.high + 1):
+        yield _vertical("grid", axis.x(10.0**power), first, bottom)
+    for kind, value in (("yardstick", panel.yardstick), ("jax", panel.jax), ("erf", ERF_GELU)):
+        yield _vertical(kind, axis.x(value), first, bottom)
+    for index, dot in enumerate(panel.dots):
+        yield from _measured(dot, panel, axis, first + ROW * index)
+
+
+def _row(dot: Dot, axis: Axis, top: Pixels) -> Iterator[str]:
+    """The stripe, the words left and right of the plot, and the part of the axis that is not accepted."""
+    limit = axis.x(dot.limit)
+    yield _element("rect", class_="row", x=MARGIN, y=top, width=WIDTH - 2 * MARGIN, height=ROW - 2, rx=4)
+    yield _element("rect", class_="beyond", x=limit, y=top, width=round(RIGHT - limit, 1), height=ROW - 2)
+    yield _text(MARGIN + 10, top + 17, one_line(dot.label, 26))
+    yield _text(RIGHT + 70, top + 17, micro(dot.value), "end")
+    yield _text(RIGHT + 84, top + 17, "PASS" if dot.passed else "FAIL", "muted" if dot.passed else "word")
+
+
+def _measured(dot: Dot, panel: Panel, axis: Axis, top: Pixels) -> Iterator[str]:
+    yield _vertical("limit", axis.x(dot.limit), top, top + ROW)
+    words = f"{dot.label}, {panel.name}: {micro(dot.value)} × 10⁻⁶ of the spread, limit {micro(dot.limit)} × 10⁻⁶"
+    yield _mark(dot.passed, axis.x(dot.value), top + (ROW - 2) / 2, "artifact ", one_line(words))
+
+
+def _mark(passed: bool, x: Pixels, y: Pixels, class_: str = "", hint: str = "") -> str:
+    """A disc, or a cross, so that colour is not all that tells them apart."""
+    title = (_element("title", hint),) if hint else ()
+    if passed:
+        return _element("circle", *title, class_=f"{class_}pass", cx=x, cy=y, r=6)
+    cross = f"M{x - 5:g} {y - 5:g}l10 10m0 -10l-10 10"
+    return _element("path", *title, class_=f"{class_}fail", d=cross)
+
+
+def _scale(axis: Axis, bottom: Pixels) -> Iterator[str]:
+    """The axis, its powers of ten and its name."""
+    yield _element("line", class_="axis", x1=LEFT, x2=RIGHT, y1=bottom, y2=bottom)
+    for power in range(axis.low, axis.high + 1):
+        yield _text(axis.x(10.0**power), bottom + 19, f"10{str(power).translate(SUPERSCRIPT)}", "muted middle")
+    words = "RMS error ÷ standard deviation of the oracle's outputs (no unit, logarithmic)"
+    yield _text((LEFT + RIGHT) / 2, bottom + 44, words, "muted middle")
+
+
+def _vertical(class_: str, x: Pixels, top: Pixels, bottom: Pixels) -> str:
+    return _element("line", class_=class_, x1=x, x2=x, y1=top, y2=bottom)
+
+
+def _text(x: Pixels, y: Pixels, words: str, class_: str = "") -> str:
+    return _element("text", words, **({"class_": class_} if class_ else {}), x=x, y=y)
+
+
+def _element(tag: str, *children: str, **attributes: object) -> str:
+    """One element. Children are text, escaped, unless they are elements made here."""
+    named = "".join(f" {name.rstrip('_')}={quoteattr(str(value))}" for name, value in attributes.items())
+    content = "".join(child if isinstance(child, _Markup) else escape(child) for child in children)
+    return _Markup(f"<{tag}{named}>{content}</{tag}>" if children else f"<{tag}{named}/>")
+
+
+class _Markup(str):
+    """Text that `_element` made, escaped already."""
+
+    __slots__ = ()
