@@ -1,0 +1,29 @@
+"""Artifacts in the hands of the software they are for: what a person would type, on really converted models."""
+
+import os
+import shutil
+from importlib import import_module
+from types import ModuleType
+
+import pytest
+
+REQUIRE = "VITPORT_REQUIRE_CLIENTS"
+"""Set to 1 where every client must be there: a missing one then fails, so that nothing is silently green."""
+
+
+def need(name: str) -> ModuleType:
+    """A client's module; the test module is skipped where it is not installed, or fails under `REQUIRE`."""
+    try:
+        return import_module(name)
+    except ImportError as error:
+        if os.environ.get(REQUIRE) == "1":
+            raise
+        pytest.skip(f"client {name} is not installed: {error}", allow_module_level=True)
+
+
+def need_program(name: str) -> str:
+    """A client that is a program; the test is skipped where there is none, or fails under `REQUIRE`."""
+    path = shutil.which(name)
+    if path is None and os.environ.get(REQUIRE) == "1":
+        pytest.fail(f"client {name} is not installed")
+    return path or pytest.skip(f"client {name} is not installed")
