@@ -9,7 +9,7 @@ from xml.etree import ElementTree
 
 import pytest
 
-from vitport import chart, gates, report
+from vitport import chart, gates, metrics, report
 from vitport.errors import OutputError
 
 SVG = "{http://www.w3.org/2000/svg}"
@@ -37,9 +37,9 @@ OUTCOME = {
         "features": {"spread": 1.0, "jax_float32": {"max_abs": 1e-6, "rms": 5e-7}, "yardstick": {"rms": 4e-6}},
     },
     "artifacts": [
-        _artifact("saved_model", "classifier", 8e-7, 12e-6, 512),
-        _artifact("onnx", "classifier", 1.2e-6, 12e-6, 177406),
-        _artifact("safetensors-timm", "classifier", 6e-7, 12e-6, 88_000_000),
+        _artifact("saved_model", "classifier", 8e-7, 4e-6, 512),
+        _artifact("onnx", "classifier", 1.2e-6, 4e-6, 177406),
+        _artifact("safetensors-timm", "classifier", 6e-7, 4e-6, 88_000_000),
         _artifact("onnx", "features", 5e-7, 12e-6, 1_316_000_000),
     ],
     "timings": {"onnx": {"classifier": 0.123}},
@@ -86,22 +86,14 @@ def test_the_summary_is_three_lines_for_a_release_note():
 
 def test_the_table():
     assert _rows(_markdown(OUTCOME)) == [
-        ["saved_model", "classifier", "`classifier/saved_model`", "512 B", "–", "0.4", "6", "2.4e-06", "1.00", "PASS"],
+        ["saved_model", "classifier", "`classifier/saved_model`", "512 B", "–", "0.4", "2", "2.4e-06", "1.00", "PASS"],
         [
-            "onnx",
-            "classifier",
-            "`classifier/onnx/model.onnx`",
-            "177.4 kB",
-            "0.12",
-            "0.6",
-            "6",
-            "3.6e-06",
-            "1.50",
-            "PASS",
+            *("onnx", "classifier", "`classifier/onnx/model.onnx`", "177.4 kB"),
+            *("0.12", "0.6", "2", "3.6e-06", "1.50", "PASS"),
         ],
         [
             *("safetensors-timm", "classifier", "`classifier/safetensors-timm/model.safetensors`", "88.0 MB"),
-            *("–", "0.3", "6", "1.8e-06", "0.75", "PASS"),
+            *("–", "0.3", "2", "1.8e-06", "0.75", "PASS"),
         ],
         ["onnx", "features", "`features/onnx/model.onnx`", "1.3 GB", "–", "0.5", "12", "1.5e-06", "1.00", "PASS"],
     ]
@@ -122,9 +114,20 @@ def test_the_identity():
     ]
 
 
-def test_the_guide_states_the_limit_that_was_applied():
-    assert f"**Limit.** {gates.RATIO:g} times the yardstick's" in _markdown(OUTCOME)
-    assert "**Limit.** 3 or 5 times" in _markdown(_changed("artifacts", 3, "error", "limit", value=20e-6))
+def test_the_guide_states_the_limits_that_were_applied():
+    markdown = _markdown(OUTCOME)
+    assert f"**Limit.** {gates.RATIO:g} times the yardstick's RMS error, unless" in markdown
+    assert "Here: classifier 2 (the least), features 12 (3 times the yardstick). Two" in markdown
+    other = _markdown(_changed("artifacts", 3, "error", "limit", value=20e-6))
+    assert "Here: classifier 2 (the least), features 20 (5 times the yardstick). Two" in other
+
+
+@pytest.mark.parametrize("index", range(4))
+def test_limits_of_the_example_are_those_of_the_gate(index):
+    each = OUTCOME["artifacts"][index]
+    reference = OUTCOME["reference"][each["variant"]]
+    measured = metrics.Error(each["error"]["max_abs"], each["error"]["rms"], reference["spread"], 0)
+    assert gates.float32(measured, reference["yardstick"]["rms"]).limit == pytest.approx(each["error"]["limit"])
 
 
 FAILURES = {
@@ -168,9 +171,9 @@ def test_an_exact_reference_has_no_ratio():
 def test_the_picture_has_one_mark_for_each_artifact_in_the_order_of_its_error():
     marks = _marks(OUTCOME)
     assert [mark.find(f"{SVG}title").text for mark in marks] == [
-        "saved_model, classifier: 0.4 × 10⁻⁶ of the spread, limit 6 × 10⁻⁶",
-        "onnx, classifier: 0.6 × 10⁻⁶ of the spread, limit 6 × 10⁻⁶",
-        "safetensors-timm, classifier: 0.3 × 10⁻⁶ of the spread, limit 6 × 10⁻⁶",
+        "saved_model, classifier: 0.4 × 10⁻⁶ of the spread, limit 2 × 10⁻⁶",
+        "onnx, classifier: 0.6 × 10⁻⁶ of the spread, limit 2 × 10⁻⁶",
+        "safetensors-timm, classifier: 0.3 × 10⁻⁶ of the spread, limit 2 × 10⁻⁶",
         "onnx, features: 0.5 × 10⁻⁶ of the spread, limit 12 × 10⁻⁶",
     ]
     places = [float(mark.get("cx")) for mark in marks]

@@ -149,21 +149,23 @@ def _guide(outcome: dict) -> Iterator[str]:
         "last bit; the worst draw counts."
     )
     yield (
-        f"**Limit.** {_factors(outcome)} times the yardstick's RMS error, which is taken to be no smaller than "
-        f"{micro(gates.FLOOR)} millionths of the spread. Two correct float32 programs round in another order and "
-        "differ by a small multiple of that; a wrong function differs by far more: GELU with erf in place of tanh by "
-        f"about {micro(ERF_GELU)} millionths. Beyond the limit, or with a NaN, an artifact fails."
+        f"**Limit.** {gates.RATIO:g} times the yardstick's RMS error, unless the manifest says otherwise, and never "
+        f"below {micro(gates.FLOOR)} millionths of the spread, since a small network may round almost not at all. Here: "
+        f"{_limits(outcome)}. Two correct float32 programs round in another order and differ by a small multiple of "
+        "the yardstick; a wrong function differs by far more: GELU with erf in place of tanh by about "
+        f"{micro(ERF_GELU)} millionths. Beyond the limit, or with a NaN, an artifact fails."
     )
 
 
-def _factors(outcome: dict) -> str:
-    """The multiple that each limit is of its scale, as the manifest chose it, read back from the numbers."""
-    factors = {}
+def _limits(outcome: dict) -> str:
+    """Each limit in millionths and its origin, read back from the numbers: the floor or a multiple of the yardstick."""
+    limits = {}
     for each in outcome["artifacts"]:
-        reference = outcome["reference"][each["variant"]]
-        scale = max(reference["yardstick"]["rms"], gates.FLOOR * reference["spread"])
-        factors[f"{each['error']['limit'] / scale:.3g}"] = None
-    return " or ".join(factors) or f"{gates.RATIO:g}"
+        limit, yardstick = _relative(outcome, each, "limit"), outcome["reference"][each["variant"]]["yardstick"]["rms"]
+        floor = math.isclose(limit, gates.FLOOR, rel_tol=1e-9)
+        origin = "the least" if floor else f"{each['error']['limit'] / (yardstick or math.nan):.3g} times the yardstick"
+        limits[f"{_prose(each['variant'])} {micro(limit)} ({origin})"] = None
+    return ", ".join(limits) or "nothing measured"
 
 
 def _panels(outcome: dict) -> list[Panel]:
