@@ -150,9 +150,9 @@ def _guide(outcome: dict) -> Iterator[str]:
     )
     yield (
         f"**Limit.** {gates.RATIO:g} times the yardstick's RMS error, unless the manifest says otherwise, and never "
-        f"below {micro(gates.FLOOR)} millionths of the spread, since a small network may round almost not at all. Here: "
-        f"{_limits(outcome)}. Two correct float32 programs round in another order and differ by a small multiple of "
-        "the yardstick; a wrong function differs by far more: GELU with erf in place of tanh by about "
+        f"below {micro(gates.FLOOR)} millionths of the spread, since a small network may round almost not at all. "
+        f"Here: {_limits(outcome)}. Two correct float32 programs round in another order and differ by a small multiple "
+        "of the yardstick; a wrong function differs by far more: GELU with erf in place of tanh by about "
         f"{micro(ERF_GELU)} millionths. Beyond the limit, or with a NaN, an artifact fails."
     )
 
