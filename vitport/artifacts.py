@@ -100,8 +100,9 @@ def publish(stage: Path, out: Path, listing: dict) -> None:
     for entry in stale:
         shutil.rmtree(out / _folder(entry), ignore_errors=True)
     whole = sorted([*listing["artifacts"], *(entry for entry in kept if entry not in stale)], key=_order)
-    versions = {**(earlier.get("versions", {}) if kept and not stale else {}), **listing["versions"]}
-    write(out, {**listing, "versions": versions, "artifacts": whole})
+    before = earlier if kept and not stale else {}
+    merged = {key: {**before.get(key, {}), **listing[key]} for key in ("versions", "reference")}
+    write(out, {**listing, **merged, "artifacts": whole})
 
 
 def write(out: Path, listing: dict) -> None:

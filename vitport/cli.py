@@ -88,7 +88,7 @@ def convert(manifest: str, report: Path | None, as_json: bool, quiet: bool, **op
     if report:
         from vitport.report import write
 
-        write(outcome.listing, outcome.timings, _command_line(), report)
+        write({**outcome.listing, "timings": outcome.timings}, _command_line(), report)
     if as_json:
         click.echo(json.dumps({"out": str(outcome.out), "timings": outcome.timings, **outcome.listing}, indent=2))
     else:

@@ -13,7 +13,7 @@ analysis", SIAM J. Sci. Comput. 41, 2019). So the bound is a multiple of a measu
   measurement. A wrong GELU measures 280, a wrong LayerNorm epsilon 390.
 * `FLOOR`: a network of a few layers can round almost not at all, and then the ratio is between two accidents. One
   float32 rounding is 2^-24 = 6e-8 of a value; the dozens that a logit passes through make 5e-7 to 1e-6 of the spread of
-  the logits in the plain published architectures. A limit is never below twice that: 1/500 of a wrong GELU.
+  the logits in the plain published architectures. A limit is never below twice that: a hundredth of a wrong GELU.
 """
 
 from dataclasses import dataclass

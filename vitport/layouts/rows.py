@@ -49,17 +49,26 @@ def restore(rows: Iterable[Row], tensors: Params, shapes: Shapes) -> Params:
 
 
 def _restore_leaf(row: Row, tensor: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
-    index, parts = row.part
-    size = len(tensor) // parts if tensor.ndim else 0
-    piece = tensor[index * size : (index + 1) * size] if parts > 1 else tensor
+    piece = _part(row, tensor)
     pattern, sizes = _inverse(row.axes, shape) if row.axes else ("", {})
     try:
         leaf = rearrange(piece, pattern, **sizes) if pattern else piece
-    except EinopsError as error:
-        raise CheckpointError(f"{row.theirs} has shape {tensor.shape}, which is no {row.ours} {shape}") from error
-    if leaf.shape != shape or (parts > 1 and size * parts != len(tensor)):
-        raise CheckpointError(f"{row.theirs} {tensor.shape} makes {row.ours} {leaf.shape}, not {shape}")
+    except EinopsError:
+        leaf = None
+    if leaf is None or leaf.shape != shape:
+        raise CheckpointError(f"{row.theirs} has shape {tensor.shape}, which is no {row.ours} {shape}")
     return np.ascontiguousarray(leaf)
+
+
+def _part(row: Row, tensor: np.ndarray) -> np.ndarray:
+    """The row's slice of a fused tensor; the whole tensor where nothing is fused."""
+    index, parts = row.part
+    if parts == 1:
+        return tensor
+    if not tensor.ndim or len(tensor) % parts:
+        raise CheckpointError(f"{row.theirs} has shape {tensor.shape}, which is not {parts} equal parts")
+    size = len(tensor) // parts
+    return tensor[index * size : (index + 1) * size]
 
 
 def _inverse(axes: str, shape: tuple[int, ...]) -> tuple[str, dict[str, int]]:
