@@ -78,7 +78,7 @@ def _inverse(axes: str, shape: tuple[int, ...]) -> tuple[str, dict[str, int]]:
 
 
 def _contiguous(parts: Sequence[np.ndarray]) -> np.ndarray:
-    return np.ascontiguousarray(parts[0]) if len(parts) == 1 else np.concatenate(parts)
+    return np.ascontiguousarray(parts[0] if len(parts) == 1 else np.concatenate(parts))
 
 
 def _require_same(expected: set[str], found: set[str], where: str) -> None:
