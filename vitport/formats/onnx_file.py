@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 import numpy as np
-from onnx import ModelProto, TensorProto, helper
+from onnx import ModelProto, TensorProto, helper, numpy_helper
 
 MODEL_GRAPH, GRAPH_INITIALIZER, TENSOR_RAW_DATA = 7, 5, 9
 """Field numbers in onnx.proto: ModelProto.graph, GraphProto.initializer, TensorProto.raw_data."""
@@ -19,6 +19,10 @@ PROTOBUF_LIMIT = 2**31 - 1
 
 ALIGNMENT = 4096
 """Of arrays in the external file, so that a runtime can map them (onnx/docs/ExternalData.md)."""
+
+
+INLINE_BELOW = 1024
+"""Bytes. Smaller arrays stay in the model: shape inference reads the shapes of reshapes, and only there."""
 
 
 def write(path: Path, model: ModelProto, weights: Mapping[str, np.ndarray], limit: int = PROTOBUF_LIMIT) -> None:
@@ -47,6 +51,9 @@ def _write_external(path: Path, model: ModelProto, weights: Mapping[str, np.ndar
     model = ModelProto.FromString(model.SerializeToString())
     with data.open("wb") as file:
         for name, array in weights.items():
+            if array.nbytes < INLINE_BELOW:
+                model.graph.initializer.append(numpy_helper.from_array(np.asarray(array, order="C"), name))
+                continue
             file.write(bytes(-file.tell() % ALIGNMENT))
             model.graph.initializer.append(_external_tensor(name, array, data.name, file.tell()))
             _write_array(file, array)
