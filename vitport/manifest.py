@@ -35,8 +35,8 @@ __all__ = ["FORMATS", "Asset", "Manifest", "applicable_formats", "find", "inappl
 
 SCHEMA = Path(__file__).parent / "schemas" / "manifest.schema.json"
 
-FOLDERS = (Path("manifests"), Path(__file__).parent / "manifests")
-"""Where a manifest is looked up by its name: the working folder's, then those that come with the package."""
+FOLDERS = tuple(Path(folder) / "manifests" for folder in ("", Path(__file__).parent, Path(__file__).parents[1]))
+"""Where a manifest is looked up by its name: the working folder's, those of an installed package, of a checkout."""
 
 LAYOUTS = {"safetensors-transformers": huggingface.inapplicable, "safetensors-timm": timm.inapplicable}
 """Formats that hold weights for another project's model, to what that model can't be; the others hold any graph."""
