@@ -16,7 +16,9 @@ import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+from vitport.architectures import VARIANTS
 from vitport.errors import AssetError, OutputError
+from vitport.formats import FORMATS
 
 SCHEMA = 1
 """Version of `artifacts.json`; see docs/artifacts.md. 1: first."""
@@ -59,6 +61,9 @@ def read(out: Path) -> dict | None:
         listing = json.loads(path.read_text(encoding="utf-8"))
         if listing["schema"] != SCHEMA:
             raise AssetError(f"{path} has schema {listing['schema']}; this vitport reads {SCHEMA}")
+        for entry in listing["artifacts"]:
+            if entry["variant"] not in VARIANTS or entry["format"] not in FORMATS:
+                raise ValueError(f"it has an artifact {entry['format']!r} of variant {entry['variant']!r}")
         return listing
     except (ValueError, KeyError, TypeError) as error:
         raise AssetError(f"{path} is no list of artifacts ({error}); move it away, or choose another --out") from error
@@ -68,11 +73,13 @@ def read(out: Path) -> dict | None:
 def staging(out: Path, wait: Callable[[], None]) -> Iterator[Path]:
     """An empty folder inside `out`, for one run at a time; gone afterwards, and so is an `out` made in vain.
 
-    wait: called once if another run holds the folder. Raises OutputError where nothing can be written.
+    wait: called once if another run holds the folder. Raises OutputError where nothing can be written, AssetError where
+    `out` has a list that is not ours.
     """
     try:
         made = _make(out)
         with _locked(out, wait):
+            read(out)
             stage = out / STAGING
             shutil.rmtree(stage, ignore_errors=True)
             stage.mkdir()
@@ -92,17 +99,25 @@ def publish(stage: Path, out: Path, listing: dict) -> None:
     """
     entries = {_folder(entry): entry for entry in listing["artifacts"]}
     earlier = read(out) or {"artifacts": []}
-    kept = [entry for entry in earlier["artifacts"] if _folder(entry) not in entries]
-    stale = [] if _same_checkpoint(earlier, listing) else kept
+    others = [entry for entry in earlier["artifacts"] if _folder(entry) not in entries]
+    kept = others if _same_checkpoint(earlier, listing) else []
     for folder in entries:
         _sync(stage / folder)
-        _exchange(stage / folder, out / folder)
-    for entry in stale:
+    with contextlib.ExitStack() as undo:
+        for folder in entries:
+            _exchange(stage / folder, out / folder)
+            undo.callback(_take_back, stage / folder, out / folder)
+        write(out, _merged(listing, earlier, kept))
+        undo.pop_all()
+    for entry in others if not kept else ():
         shutil.rmtree(out / _folder(entry), ignore_errors=True)
-    whole = sorted([*listing["artifacts"], *(entry for entry in kept if entry not in stale)], key=_order)
-    before = earlier if kept and not stale else {}
-    merged = {key: {**before.get(key, {}), **listing[key]} for key in ("versions", "reference")}
-    write(out, {**listing, **merged, "artifacts": whole})
+        _remove_empty([out / entry["variant"]])
+
+
+def _merged(listing: dict, earlier: dict, kept: list[dict]) -> dict:
+    """`listing` with the entries that stay, and what the earlier list says of them."""
+    facts = {key: {**(earlier.get(key, {}) if kept else {}), **listing[key]} for key in ("versions", "reference")}
+    return {**listing, **facts, "artifacts": sorted([*listing["artifacts"], *kept], key=_order)}
 
 
 def write(out: Path, listing: dict) -> None:
@@ -187,6 +202,16 @@ def _exchange(staged: Path, final: Path) -> None:
     aside = staged.with_name(f"{staged.name}.old")
     final.rename(aside)
     staged.rename(final)
+    aside.rename(staged)
+
+
+def _take_back(staged: Path, final: Path) -> None:
+    """Undoes `_exchange`."""
+    if staged.exists():
+        _exchange(staged, final)
+    else:
+        final.rename(staged)
+        _remove_empty([final.parent])
 
 
 def _sync(path: Path) -> None:

@@ -12,6 +12,9 @@ import click
 from vitport import __version__
 from vitport.errors import EXIT_CODES, VitportError
 
+SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+"""What ends a command in good order: Ctrl-C, `kill`, a terminal that closes."""
+
 EPILOG = "\b\nExit codes:\n" + "\n".join(f"  {code:<4}{meaning}" for code, meaning in EXIT_CODES.items())
 
 
@@ -34,7 +37,7 @@ def command(**settings: str) -> Callable:
         @click.option("--debug", is_flag=True, help="Show the traceback of an error.")
         @wraps(function)
         def run(debug: bool, **options: object) -> None:
-            signal.signal(signal.SIGTERM, signal.default_int_handler)
+            _listen()
             try:
                 function(**options)
             except VitportError as error:
@@ -49,6 +52,20 @@ def command(**settings: str) -> Callable:
         return run
 
     return register
+
+
+def _listen() -> None:
+    """Signals become KeyboardInterrupt, but for those that whoever started us wants ignored (`nohup`)."""
+    for each in SIGNALS:
+        if signal.getsignal(each) is not signal.SIG_IGN:
+            signal.signal(each, _interrupt)
+
+
+def _interrupt(number: int, frame: object) -> None:
+    """One is enough: a second would cut the cleaning up short."""
+    for each in SIGNALS:
+        signal.signal(each, signal.SIG_IGN)
+    raise KeyboardInterrupt
 
 
 def _words(context: click.Context, option: click.Parameter, value: str | None) -> tuple[str, ...]:

@@ -17,6 +17,7 @@ from vitport.assets import Asset
 from vitport.errors import ParityError, UsageError
 from vitport.jobs import Job, Watch
 from vitport.manifest import Manifest
+from vitport.manifest_errors import suggestion
 from vitport.opsets import OPSETS
 
 TIMEOUT = 3600.0
@@ -153,7 +154,10 @@ def judge(port: Manifest, stage: Path, results: dict, reference: dict, which: tu
     """The entry of one artifact in `artifacts.json`. Raises ParityError where it is not the checkpoint's function."""
     name, variant = which
     result, scale = results[name][variant], reference[variant]
-    measured = metrics.error(np.load(result["outputs"]), scale["truth"])
+    outputs, truth = np.load(result["outputs"]), scale["truth"]
+    if outputs.shape != truth.shape:
+        raise ParityError(f"{name} ({variant}) returns {outputs.shape}, the oracle {truth.shape}; nothing published")
+    measured = metrics.error(outputs, truth)
     verdict = gates.float32(measured, scale["yardstick"], port.gates.float32_ratio)
     if not verdict.passed:
         raise ParityError(f"{name} ({variant}) is not the function of {port.name}: {verdict.reason}; nothing published")
@@ -241,5 +245,6 @@ def _chosen(asked: Sequence[str], known: Sequence[str], kind: str) -> tuple[str,
     """`asked` in the order of `known`; all of them where nothing is asked."""
     for name in asked:
         if name not in known:
-            raise UsageError(f"unknown {kind} {name!r}; there are {', '.join(known)}")
+            hint = suggestion(name, known) or f"there are {', '.join(known)}"
+            raise UsageError(f"unknown {kind} {name!r}; {hint}")
     return tuple(name for name in known if not asked or name in asked)

@@ -6,6 +6,7 @@ Each child is `python -m vitport.worker`, leader of a process group that is kill
 import contextlib
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -36,6 +37,12 @@ ERRORS = {
 
 LOG_LINES = 12
 """Of a crashed child's standard error, shown with the error."""
+
+LONGEST_LINE = 4096
+"""Bytes of standard output taken at once: a child that never ends its line fills no memory here."""
+
+DISK_FULL = 65536
+"""Bytes free, below which a child that failed has failed for want of them: frameworks say it in many ways."""
 
 PARALLEL = 2
 """Children at a time on a CPU: the import of one hides behind the work of another."""
@@ -103,7 +110,8 @@ def kill_group(child: subprocess.Popen) -> None:
 def _run(job: Job, scratch: Path, watch: Watch, timeout: float, group: _Group) -> dict:
     result, log = scratch / f"{job.name}.result.json", scratch / f"{job.name}.log"
     specification = scratch / f"{job.name}.job.json"
-    specification.write_text(json.dumps({**job.arguments, "task": job.task, "result": str(result)}))
+    facts = {"task": job.task, "result": str(result), "parent": os.getpid()}
+    specification.write_text(json.dumps({**job.arguments, **facts}))
     with log.open("wb") as errors:
         child = group.start(
             [sys.executable, "-m", "vitport.worker", str(specification)],
@@ -112,35 +120,44 @@ def _run(job: Job, scratch: Path, watch: Watch, timeout: float, group: _Group) -
             stderr=errors,
             env={**os.environ, **job.environment, "PYTHONHASHSEED": "0"},
         )
-        alarm = threading.Timer(timeout, kill_group, [child])
+        hung = threading.Event()
+        alarm = threading.Timer(timeout, _stop, [child, hung])
         alarm.start()
         try:
             _follow(child, job.name, watch)
             code = child.wait()
         finally:
-            hung = alarm.finished.is_set()
             alarm.cancel()
+            kill_group(child)
             group.forget(child)
-    if hung:
+    if hung.is_set():
         raise BackendError(f"{job.name}: it did not finish within {timeout:g} s and was stopped")
     return _result(job.name, result, code, log)
 
 
+def _stop(child: subprocess.Popen, hung: threading.Event) -> None:
+    hung.set()
+    kill_group(child)
+
+
 def _follow(child: subprocess.Popen, name: str, watch: Watch) -> None:
     """Passes progress on until the child closes its standard output."""
-    for line in child.stdout:
-        text = line.decode(errors="replace").rstrip("\n")
-        if text.startswith(MARK):
-            watch(name, text.removeprefix(MARK))
+    with child.stdout as output:
+        while line := output.readline(LONGEST_LINE):
+            text = line.decode(errors="replace").rstrip("\n")
+            if text.startswith(MARK):
+                watch(name, text.removeprefix(MARK))
 
 
 def _result(name: str, result: Path, code: int, log: Path) -> dict:
     """What the child left, or the error that it left or died of."""
-    value = json.loads(result.read_text()) if result.exists() else {"error": how_it_died(code)}
+    value = json.loads(result.read_text()) if result.exists() else {"error": f"{how_it_died(code)} and left no result"}
     if "error" not in value and code == 0:
         return value
     message = f"{name}: {value.get('error', how_it_died(code))}"
     error = ERRORS.get(value.get("exit_code", BackendError.exit_code), BackendError)
+    if error is BackendError and shutil.disk_usage(log.parent).free < DISK_FULL:
+        raise OutputError(f"the disk of {log.parent.parent.parent} is full; {message}")
     if error is BackendError:
         tail = log.read_text(errors="replace").splitlines()[-LOG_LINES:]
         message = "\n".join([message, *(f"  | {line}" for line in tail)])

@@ -31,8 +31,8 @@ PR_SET_PDEATHSIG = 1
 
 def main(path: str) -> int:
     """Runs the job; returns the exit code."""
-    _die_with_parent()
     job = json.loads(Path(path).read_text())
+    _die_with_parent(job["parent"])
     return _guarded(lambda: TASKS[job["task"]](job), Path(job["result"]))
 
 
@@ -141,11 +141,12 @@ def _nudged(images: Images, seed: int) -> Images:
 
 def _forked(task: Callable[[], dict], result: Path) -> None:
     """Runs `task` in a fork; BackendError where it ends without a result."""
+    parent = os.getpid()
     child = os.fork()
     if child == 0:
         code = 70
         try:
-            _die_with_parent()
+            _die_with_parent(parent)
             code = _guarded(task, result)
         finally:
             os._exit(code)
@@ -158,8 +159,8 @@ class _Failed(BackendError):
     """A fork failed: its own error where it left one, else how it died."""
 
     def __init__(self, code: int, result: Path) -> None:
-        left = json.loads(result.read_text()) if result.exists() else {"error": how_it_died(code)}
-        super().__init__(left["error"])
+        left = json.loads(result.read_text()) if result.exists() else {}
+        super().__init__(left.get("error", how_it_died(code)))
         self.exit_code = left.get("exit_code", BackendError.exit_code)
 
 
@@ -179,14 +180,16 @@ def _guarded(task: Callable[[], dict], result: Path) -> int:
         _leave(result, {"error": str(error), "exit_code": error.exit_code})
         return error.exit_code
     except OSError as error:
-        _leave(result, {"error": f"{error.filename or 'output'}: {error.strerror}", "exit_code": OutputError.exit_code})
+        sentence = f"{error.filename or 'the output'}: {error.strerror or error}"
+        _leave(result, {"error": sentence, "exit_code": OutputError.exit_code})
         return OutputError.exit_code
     except MemoryError:
         _leave(result, {"error": "it ran out of memory", "exit_code": BackendError.exit_code})
         return BackendError.exit_code
     except Exception as error:
         traceback.print_exc()
-        _leave(result, {"error": f"{type(error).__name__}: {error}", "exit_code": BackendError.exit_code})
+        sentence = f"{type(error).__name__}: {str(error).partition(chr(10))[0]}"
+        _leave(result, {"error": sentence, "exit_code": BackendError.exit_code})
         return BackendError.exit_code
     return 0
 
@@ -197,9 +200,12 @@ def _leave(result: Path, value: dict) -> None:
     partial.replace(result)
 
 
-def _die_with_parent() -> None:
+def _die_with_parent(parent: int) -> None:
+    """From now on; at once where the process of that number is gone already."""
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+    if os.getppid() != parent:
+        os._exit(1)
 
 
 if __name__ == "__main__":
