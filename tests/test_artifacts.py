@@ -1,0 +1,184 @@
+"""The output folder: lists merge or replace, folders change names in one step, no list from outside is believed."""
+
+import errno
+import json
+import os
+import stat
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from vitport import artifacts
+from vitport.errors import AssetError, OutputError
+
+
+def listing(*folders: str, sha: str = "a", **changed: object) -> dict:
+    """A list of artifacts as small as `publish` can take; `folders` are `variant/format`."""
+    entries = [{"variant": each.split("/")[0], "format": each.split("/")[1]} for each in folders]
+    facts = {"schema": 1, "name": "n", "resolution": 32, "asset": {"sha256": sha}, "versions": {}, "reference": {}}
+    return {**facts, **changed, "artifacts": entries}
+
+
+def publish(out: Path, text: str, *folders: str, **facts: object) -> None:
+    """Stages a file holding `text` for each folder and publishes them."""
+    with artifacts.staging(out, lambda: None) as stage:
+        for folder in folders:
+            (stage / folder).mkdir(parents=True)
+            (stage / folder / "file").write_text(text)
+        artifacts.publish(stage, out, listing(*folders, **facts))
+
+
+def tree(out: Path) -> dict[str, str]:
+    return {path.relative_to(out).as_posix(): path.read_text() for path in sorted(out.rglob("*")) if path.is_file()}
+
+
+def listed(out: Path) -> list[str]:
+    return [f"{entry['variant']}/{entry['format']}" for entry in artifacts.read(out)["artifacts"]]
+
+
+def test_files_digest_and_size(tmp_path):
+    (tmp_path / "variables").mkdir()
+    (tmp_path / "variables" / "b").write_bytes(b"bb")
+    (tmp_path / "a").write_bytes(b"a")
+    found = artifacts.files(tmp_path)
+    assert [(entry["path"], entry["bytes"]) for entry in found] == [("a", 1), ("variables/b", 2)]
+    printed = subprocess.run(["sha256sum", "a", "variables/b"], cwd=tmp_path, capture_output=True, check=True).stdout
+    whole = subprocess.run(["sha256sum"], input=printed, capture_output=True, check=True).stdout.decode().split()[0]
+    assert artifacts.digest(found) == whole
+    assert artifacts.digest(found[:1]) == found[0]["sha256"] == artifacts.sha256(tmp_path / "a")
+
+
+def test_a_part_joins_what_is_there(tmp_path):
+    publish(tmp_path, "one", "classifier/onnx", versions={"onnx": "1"}, reference={"classifier": 1})
+    publish(tmp_path, "two", "features/onnx", versions={"torch": "2"}, reference={"features": 2})
+    assert listed(tmp_path) == ["classifier/onnx", "features/onnx"]
+    whole = artifacts.read(tmp_path)
+    assert whole["versions"] == {"onnx": "1", "torch": "2"}
+    assert whole["reference"] == {"classifier": 1, "features": 2}
+    assert tree(tmp_path)["classifier/onnx/file"] == "one"
+
+
+def test_the_same_part_replaces_itself(tmp_path):
+    publish(tmp_path, "one", "classifier/onnx", "features/onnx")
+    publish(tmp_path, "two", "classifier/onnx")
+    assert (tree(tmp_path)["classifier/onnx/file"], tree(tmp_path)["features/onnx/file"]) == ("two", "one")
+    assert listed(tmp_path) == ["classifier/onnx", "features/onnx"]
+
+
+@pytest.mark.parametrize("other", [{"sha": "b"}, {"resolution": 48}, {"name": "m"}], ids=["file", "resolution", "name"])
+def test_another_checkpoint_replaces_everything(tmp_path, other):
+    publish(tmp_path, "one", "classifier/onnx", "features/onnx", versions={"onnx": "1"}, reference={"features": 1})
+    (tmp_path / "notes.txt").write_text("mine")
+    publish(tmp_path, "two", "classifier/torchscript", **other)
+    assert list(tree(tmp_path)) == ["artifacts.json", "classifier/torchscript/file", "notes.txt"]
+    assert not (tmp_path / "features").exists()
+    assert artifacts.read(tmp_path)["versions"] == artifacts.read(tmp_path)["reference"] == {}
+
+
+@pytest.mark.parametrize("earlier", [True, False], ids=["replacing", "first"])
+@pytest.mark.parametrize("exchange", [True, False], ids=["one step", "two renames"])
+def test_a_failure_while_publishing_takes_everything_back(tmp_path, monkeypatch, earlier, exchange):
+    if not exchange:
+        monkeypatch.setattr(artifacts.ctypes, "CDLL", lambda *arguments, **options: object())
+    out = tmp_path / "out"
+    if earlier:
+        publish(out, "one", "classifier/onnx")
+    before = tree(out) if earlier else None
+
+    def full(*arguments):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(artifacts, "write", full)
+    with pytest.raises(OutputError, match="No space left on device"):
+        publish(out, "two", "classifier/onnx", "features/onnx")
+    assert (tree(out) if out.exists() else None) == before
+    assert not (out / "features").exists()
+    assert not (out / ".staging").exists()
+
+
+def test_without_renameat2_two_renames_do(tmp_path, monkeypatch):
+    monkeypatch.setattr(artifacts.ctypes, "CDLL", lambda *arguments, **options: object())
+    publish(tmp_path, "one", "classifier/onnx")
+    publish(tmp_path, "two", "classifier/onnx")
+    assert list(tree(tmp_path)) == ["artifacts.json", "classifier/onnx/file"]
+    assert tree(tmp_path)["classifier/onnx/file"] == "two"
+
+
+def test_a_killed_runs_debris_is_removed(tmp_path):
+    (tmp_path / ".staging" / "classifier").mkdir(parents=True)
+    (tmp_path / ".staging" / "classifier" / "half").write_text("half")
+    with artifacts.staging(tmp_path, lambda: None) as stage:
+        assert list(stage.iterdir()) == []
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_folder_made_in_vain_goes_again(tmp_path):
+    def vain() -> None:
+        with artifacts.staging(tmp_path / "a" / "b", lambda: None):
+            raise KeyError
+
+    with pytest.raises(KeyError):
+        vain()
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_modes_follow_the_umask(tmp_path):
+    old = os.umask(0o027)
+    try:
+        publish(tmp_path / "out", "one", "classifier/onnx")
+    finally:
+        os.umask(old)
+    modes = {path.name: stat.S_IMODE(path.stat().st_mode) for path in (tmp_path / "out").rglob("*")}
+    assert modes == {"artifacts.json": 0o640, "classifier": 0o750, "onnx": 0o750, "file": 0o640}
+
+
+def test_one_run_at_a_time(tmp_path):
+    program = "import sys; from pathlib import Path; from vitport import artifacts\n"
+    program += "with artifacts.staging(Path(sys.argv[1]), lambda: print('waits', flush=True)): print('in', flush=True)"
+    with artifacts.staging(tmp_path / "out", lambda: None):
+        other = subprocess.Popen([sys.executable, "-c", program, tmp_path / "out"], stdout=subprocess.PIPE, text=True)
+        assert other.stdout.readline() == "waits\n"
+    assert other.communicate(timeout=20)[0] == "in\n"
+    assert other.returncode == 0
+    assert not (tmp_path / "out").exists() or list((tmp_path / "out").iterdir()) == []
+
+
+WRONG = {
+    "no json": ("{", "is no list of artifacts"),
+    "no object": ("[]", "is no list of artifacts"),
+    "newer": (json.dumps(listing(schema=2)), "has schema 2; this vitport reads 1"),
+    "no entries": (json.dumps({"schema": 1}), "is no list of artifacts"),
+    "outside": (json.dumps(listing("../onnx")), "it has an artifact 'onnx' of variant '..'"),
+    "absolute": (json.dumps(listing("classifier//etc")), "it has an artifact '' of variant 'classifier'"),
+    "not text": (b"\xff\xfe".decode("latin1"), "is no list of artifacts"),
+}
+
+
+@pytest.mark.parametrize(("text", "sentence"), WRONG.values(), ids=WRONG)
+def test_a_list_that_is_not_ours_is_refused_before_any_work(tmp_path, text, sentence):
+    (tmp_path / "artifacts.json").write_text(text, encoding="latin1")
+    with pytest.raises(AssetError, match="artifacts") as caught, artifacts.staging(tmp_path, lambda: None):
+        pytest.fail("work began")
+    assert sentence in str(caught.value)
+    assert [path.name for path in tmp_path.iterdir()] == ["artifacts.json"]
+
+
+def test_a_hostile_list_deletes_nothing(tmp_path):
+    victim, out = tmp_path / "victim" / "onnx", tmp_path / "out"
+    victim.mkdir(parents=True)
+    publish(out, "one", "classifier/onnx")
+    (out / "artifacts.json").write_text(json.dumps(listing("../victim", sha="other")))
+    with pytest.raises(AssetError, match="no list of artifacts"):
+        publish(out, "two", "features/onnx")
+    assert victim.exists()
+
+
+@pytest.mark.parametrize("what", ["file", "below a file"])
+def test_an_output_that_is_no_folder(tmp_path, what):
+    (tmp_path / "file").write_text("mine")
+    out = tmp_path / "file" if what == "file" else tmp_path / "file" / "out"
+    with pytest.raises(OutputError, match=r"file"), artifacts.staging(out, lambda: None):
+        pytest.fail("work began")
+    assert tree(tmp_path) == {"file": "mine"}
