@@ -122,6 +122,8 @@ class Graph:
         """Registers an initializer. Two different arrays of one name would be a wrong model: refused."""
         array = weight.array if weight.array.dtype == np.int64 else np.asarray(weight.array, self.dtype)
         known = self.weights.setdefault(weight.name, array)
-        if known.shape != array.shape:
-            raise ValueError(f"weight {weight.name} is used with shapes {known.shape} and {array.shape}")
+        if known is not array and not np.array_equal(known, array):
+            raise ValueError(
+                f"two different weights are called {weight.name}, of shapes {known.shape} and {array.shape}"
+            )
         return weight.name
