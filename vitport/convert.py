@@ -63,7 +63,7 @@ def convert(request: Request, watch: Watch, fetched: assets.Progress | None = No
     Raises the errors of `vitport.errors`; then nothing has changed.
     """
     port = plan(request)
-    asset = fetch(port, request, fetched)
+    asset = fetch(port, request, watch, fetched)
     watch("checkpoint", "checking every leaf")
     checkpoint.read(asset.path, port.architecture)
     out = request.out or Path("build") / port.name
@@ -71,7 +71,7 @@ def convert(request: Request, watch: Watch, fetched: assets.Progress | None = No
         results = run_jobs(port, asset, stage, watch, request.timeout)
         watch("parity", "comparing every artifact with the oracle")
         reference = measure_reference(port, results)
-        entries = [judge(port, stage, results, reference, each) for each in _each(port)]
+        entries = [judge(port, results, reference, each) for each in _each(port)]
         watch("output", f"publishing to {out}")
         listing = _listing(port, asset, reference, results, entries)
         artifacts.publish(stage, out, listing)
@@ -92,19 +92,22 @@ def plan(request: Request) -> Manifest:
         if reason:
             raise UsageError(f"{port.name} can't become {name}: {reason}")
         formats.require(name)
+    formats.require_packages("the oracle", ("jax", "flax"), "jax")
     return replace(port, variants=variants, formats=chosen, opset=request.opset or port.opset)
 
 
-def fetch(port: Manifest, request: Request, fetched: assets.Progress | None) -> Asset:
-    """The verified checkpoint file, from where the request says or else the manifest; its hash is the manifest's."""
-    asset = assets.fetch(
-        (request.asset,) if request.asset else port.asset.urls,
-        sha256=port.asset.sha256,
-        size=port.asset.bytes,
-        cache=request.cache or assets.default_cache(),
-        offline=request.offline,
-        progress=fetched,
-    )
+def fetch(port: Manifest, request: Request, watch: Watch, fetched: assets.Progress | None) -> Asset:
+    """The verified checkpoint file: the manifest's, held to its hash, or the one the request names instead.
+
+    A file named on purpose may be another checkpoint of the same architecture; the run then says so.
+    """
+    places = {"cache": request.cache or assets.default_cache(), "offline": request.offline, "progress": fetched}
+    if not request.asset:
+        asset = assets.fetch(port.asset.urls, sha256=port.asset.sha256, size=port.asset.bytes, **places)
+    else:
+        asset = assets.fetch((request.asset,), **places)
+        if port.asset.sha256 not in (None, asset.sha256):
+            watch("asset", f"note: {request.asset} is not the manifest's file, its SHA-256 is {asset.sha256}")
     return replace(asset, url=asset.url if "://" in asset.url else normpath(asset.url))
 
 
@@ -150,7 +153,7 @@ def measure_reference(port: Manifest, results: dict[str, dict]) -> dict[str, dic
     return reference
 
 
-def judge(port: Manifest, stage: Path, results: dict, reference: dict, which: tuple[str, str]) -> dict:
+def judge(port: Manifest, results: dict, reference: dict, which: tuple[str, str]) -> dict:
     """The entry of one artifact in `artifacts.json`. Raises ParityError where it is not the checkpoint's function."""
     name, variant = which
     result, scale = results[name][variant], reference[variant]
@@ -161,8 +164,7 @@ def judge(port: Manifest, stage: Path, results: dict, reference: dict, which: tu
     verdict = gates.float32(measured, scale["yardstick"], port.gates.float32_ratio)
     if not verdict.passed:
         raise ParityError(f"{name} ({variant}) is not the function of {port.name}: {verdict.reason}; nothing published")
-    folder = stage / variant / name
-    listed = artifacts.files(folder)
+    listed = result["files"]
     error = {"max_abs": measured.max_abs, "rms": measured.rms, "ratio": measured.rms / (scale["jax"].rms or 1.0)}
     return {
         "format": name,

@@ -16,7 +16,7 @@ from pathlib import Path
 
 import numpy as np
 
-from vitport import checkpoint, formats
+from vitport import artifacts, checkpoint, formats
 from vitport.architectures import Architecture, ResNet
 from vitport.arrays import Images, Params
 from vitport.errors import BackendError, OutputError, VitportError
@@ -74,6 +74,7 @@ def _export_variant(job: dict, module: object, params: Params, images: Images, v
     np.save(outputs, module.load(folder)(images))
     return {
         "seconds": seconds,
+        "files": artifacts.files(folder),
         "outputs": str(outputs),
         "input": {"name": module.INPUT.name, "layout": module.INPUT.layout},
         "output": {"name": module.output(spec), "width": spec.architecture.output_width(variant)},

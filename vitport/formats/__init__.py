@@ -92,9 +92,14 @@ def module(name: str) -> ModuleType:
 def require(name: str) -> None:
     """EnvironmentFault where a package that the format needs is not installed; imports nothing."""
     row = FORMATS[name]
-    for package in row.packages:
+    require_packages(name, row.packages, row.extra)
+
+
+def require_packages(what: str, packages: tuple[str, ...], extra: str) -> None:
+    """EnvironmentFault where one of `packages`, which `what` needs, is not installed."""
+    for package in packages:
         if find_spec(package) is None:
-            raise missing(name, row.packages, row.extra, ImportError(f"no module named {package}"))
+            raise missing(what, packages, extra, ImportError(f"no module named {package}"))
 
 
 def missing(what: str, packages: tuple[str, ...], extra: str, error: ImportError) -> EnvironmentFault:
