@@ -5,8 +5,10 @@ that are not contiguous (safetensors issue 825). https://github.com/huggingface/
 """
 
 import json
+import math
 import struct
 from pathlib import Path
+from typing import BinaryIO
 
 import numpy as np
 
@@ -29,7 +31,7 @@ def write(path: Path, tensors: Params) -> None:
     """float32 `tensors` under sorted names; the same bytes every time."""
     header, end = {"__metadata__": METADATA}, 0
     for name in sorted(tensors):
-        start, end = end, end + tensors[name].nbytes
+        start, end = end, end + 4 * tensors[name].size
         header[name] = {"dtype": "F32", "shape": list(tensors[name].shape), "data_offsets": [start, end]}
     text = json.dumps(header, separators=(",", ":")).encode()
     text += b" " * (-len(text) % ALIGNMENT)
@@ -37,22 +39,51 @@ def write(path: Path, tensors: Params) -> None:
         file.write(struct.pack("<Q", len(text)))
         file.write(text)
         for name in sorted(tensors):
-            file.write(np.asarray(tensors[name], "<f4", order="C").data.cast("B"))
+            file.write(np.asarray(tensors[name], "<f4", order="C").reshape(-1).view(np.uint8))
 
 
 def read(path: Path) -> Params:
     """The tensors as memory maps. Raises AssetError on anything the format forbids."""
-    size = path.stat().st_size
     try:
+        size = path.stat().st_size
         with path.open("rb") as file:
-            (length,) = struct.unpack("<Q", file.read(8))
-            if length > min(MAX_HEADER, size - 8):
-                raise ValueError(f"its header claims {length} bytes")
-            header = json.loads(file.read(length), object_pairs_hook=_unique)
-        header.pop("__metadata__", None)
-        return _map(path, header, 8 + length, size)
-    except (ValueError, KeyError, TypeError, AttributeError, struct.error) as error:
+            header, offset = _read_header(file, size)
+        return _map(path, header, offset, size)
+    except (OSError, ValueError, OverflowError, RecursionError, struct.error) as error:
         raise AssetError(f"{path} is not a valid safetensors file: {error}") from error
+
+
+def _read_header(file: BinaryIO, size: int) -> tuple[dict, int]:
+    """The entries of the tensors, each checked by itself, and where their data begins."""
+    (length,) = struct.unpack("<Q", file.read(8))
+    if length > min(MAX_HEADER, size - 8):
+        raise ValueError(f"its header claims {length} bytes")
+    text = file.read(length)
+    if not text.startswith(b"{"):
+        raise ValueError("its header is no JSON object")
+    header = json.loads(text.decode("utf-8"), object_pairs_hook=_unique)
+    metadata = header.pop("__metadata__", {})
+    if not isinstance(metadata, dict) or not all(isinstance(value, str) for value in metadata.values()):
+        raise ValueError("its metadata is not made of texts")
+    for name, entry in header.items():
+        if not _is_entry(entry):
+            raise ValueError(f"it says that tensor {_shortened(name)} is {_shortened(entry)}")
+    return header, 8 + length
+
+
+def _is_entry(entry: object) -> bool:
+    return (
+        isinstance(entry, dict)
+        and entry.keys() == {"dtype", "shape", "data_offsets"}
+        and entry["dtype"] == "F32"
+        and _are_naturals(entry["shape"])
+        and _are_naturals(entry["data_offsets"])
+        and len(entry["data_offsets"]) == 2
+    )
+
+
+def _are_naturals(values: object) -> bool:
+    return isinstance(values, list) and all(type(value) is int and value >= 0 for value in values)
 
 
 def _map(path: Path, header: dict, offset: int, size: int) -> Params:
@@ -60,12 +91,17 @@ def _map(path: Path, header: dict, offset: int, size: int) -> Params:
     data, tensors, end = np.memmap(path, np.uint8, "r", offset) if size > offset else np.empty(0, np.uint8), {}, 0
     for name, entry in sorted(header.items(), key=lambda item: item[1]["data_offsets"]):
         start, stop = entry["data_offsets"]
-        if entry["dtype"] != "F32" or start != end or stop - start != 4 * int(np.prod(entry["shape"], dtype=object)):
-            raise ValueError(f"tensor {name} is {entry}, with {end} bytes before it")
+        if start != end or stop - start != 4 * math.prod(entry["shape"]):
+            raise ValueError(f"tensor {_shortened(name)} is {_shortened(entry)}, with {end} bytes before it")
         tensors[name], end = data[start:stop].view("<f4").reshape(entry["shape"]), stop
     if end != size - offset:
         raise ValueError(f"it holds {size - offset} bytes of tensors, its header says {end}")
     return tensors
+
+
+def _shortened(value: object) -> str:
+    """For a message: what a file says may be long."""
+    return f"{value!r:.100}" if isinstance(value, str) else f"{value!s:.100}"
 
 
 def _unique(pairs: list[tuple[str, object]]) -> dict:
