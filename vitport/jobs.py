@@ -151,7 +151,7 @@ def _follow(child: subprocess.Popen, name: str, watch: Watch) -> None:
 
 def _result(name: str, result: Path, code: int, log: Path) -> dict:
     """What the child left, or the error that it left or died of."""
-    value = json.loads(result.read_text()) if result.exists() else {"error": f"{how_it_died(code)} and left no result"}
+    value = json.loads(result.read_text()) if result.exists() else {"error": how_it_died(code)}
     if "error" not in value and code == 0:
         return value
     message = f"{name}: {value.get('error', how_it_died(code))}"

@@ -166,8 +166,10 @@ class _Failed(BackendError):
 
 
 def how_it_died(code: int) -> str:
-    """`exit code 3`, or the name of the signal behind a negative code."""
-    if code >= 0:
+    """The exit code, or the name of the signal behind a negative one, of a process that left no result."""
+    if code == 0:
+        return "it ended without a result"
+    if code > 0:
         return f"it ended with exit code {code}"
     hint = ", as Linux does when memory runs out" if -code == signal.SIGKILL else ""
     return f"it was killed by {signal.Signals(-code).name}{hint}"

@@ -1,0 +1,151 @@
+"""Plants one fault in one worker: Python imports this before the worker's own first line, where PYTHONPATH says so.
+
+VITPORT_FAULT is `<job>:<fault>`; faults of `PROCESS` strike before the worker starts, those of `EXPORT` later.
+VITPORT_HIDDEN names a package that shall look as if it were not installed, in every process.
+"""
+
+import importlib.machinery
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+
+def _hang():
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    time.sleep(600)
+
+
+def _grandchild():
+    child = subprocess.Popen(["sleep", "600"], stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL)
+    Path(os.environ["VITPORT_WITNESS"]).write_text(str(child.pid))
+    _hang()
+
+
+def _deserter():
+    """Leaves a child behind that holds no pipe."""
+    child = subprocess.Popen(["sleep", "600"], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    Path(os.environ["VITPORT_WITNESS"]).write_text(str(child.pid))
+    os._exit(9)
+
+
+def _garbage():
+    os.write(1, b"\xff\xfe\x00 not text " * 100_000)
+    os.write(1, b"\nvitport \x1e\n\x1evitpor")
+    os.write(2, b"\xff\xfe last words \xf0\n")
+    os._exit(3)
+
+
+def _liar():
+    """Ends well, but leaves nothing."""
+    os._exit(0)
+
+
+PROCESS = {
+    "hang": _hang,
+    "grandchild": _grandchild,
+    "deserter": _deserter,
+    "garbage": _garbage,
+    "liar": _liar,
+    "segfault": lambda: os.kill(os.getpid(), signal.SIGSEGV),
+    "killed": lambda: os.kill(os.getpid(), signal.SIGKILL),
+    "abort": os.abort,
+}
+
+
+def _raise(error):
+    raise error
+
+
+def _one_weight(name, factor):
+    def plant(module):
+        export = module.export
+        module.export = lambda spec, params, folder: export(
+            spec, {**params, name: params[name] * params[name].dtype.type(factor)}, folder
+        )
+
+    return plant
+
+
+def _erf_gelu(module):
+    import torch
+
+    from vitport.backends.torch import TorchOps
+
+    TorchOps.gelu_tanh = lambda self, x: torch.nn.functional.gelu(x)
+
+
+def _outputs(change):
+    def plant(module):
+        load = module.load
+        module.load = lambda folder: lambda images: change(load(folder)(images))
+
+    return plant
+
+
+def _at_export(strike):
+    def plant(module):
+        export = module.export
+
+        def struck(spec, params, folder):
+            export(spec, params, folder)
+            strike()
+
+        module.export = struck
+
+    return plant
+
+
+def _full_disk():
+    raise OSError(28, "No space left on device", "model.safetensors")
+
+
+EXPORT = {
+    "scaled": _one_weight("Transformer/encoderblock_2/MlpBlock_3/Dense_0/kernel", 1.001),
+    "nan-weight": _one_weight("Transformer/encoder_norm/scale", float("nan")),
+    "erf": _erf_gelu,
+    "nan-output": _outputs(lambda outputs: outputs * float("nan")),
+    "shape": _outputs(lambda outputs: outputs[:1]),
+    "raises": _at_export(lambda: _raise(RuntimeError("the exporter\nis confused"))),
+    "memory": _at_export(lambda: _raise(MemoryError())),
+    "full": _at_export(_full_disk),
+    "fork-segfault": _at_export(lambda: os.kill(os.getpid(), signal.SIGSEGV)),
+    "fork-hang": _at_export(_hang),
+}
+
+
+def _plant(fault):
+    from vitport import formats
+
+    module = formats.module
+
+    def planted(name):
+        loaded = module(name)
+        EXPORT[fault](loaded)
+        return loaded
+
+    formats.module = planted
+
+
+class _Blind(importlib.machinery.PathFinder):
+    """Finds every package but one."""
+
+    @classmethod
+    def find_spec(cls, fullname, path=None, target=None):
+        if fullname.split(".")[0] == os.environ["VITPORT_HIDDEN"]:
+            return None
+        return super().find_spec(fullname, path, target)
+
+
+if "VITPORT_HIDDEN" in os.environ:
+    sys.meta_path[sys.meta_path.index(importlib.machinery.PathFinder)] = _Blind
+
+if "vitport.worker" in sys.orig_argv and "VITPORT_FAULT" in os.environ:
+    JOB, FAULT = os.environ["VITPORT_FAULT"].split(":")
+    if Path(sys.orig_argv[-1]).name == f"{JOB}.job.json":
+        if FAULT in PROCESS:
+            PROCESS[FAULT]()
+        else:
+            _plant(FAULT)

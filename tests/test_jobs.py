@@ -1,0 +1,185 @@
+"""Child processes that die, hang, lie and spam: each becomes one sentence of the right kind, and none survives."""
+
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from dataclasses import asdict
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from vitport import images, jobs, manifest
+from vitport.errors import BackendError, CheckpointError, EnvironmentFault, OutputError
+from vitport.jobs import Job
+from vitport.worker import how_it_died
+
+FAULTS = Path(__file__).parent / "data" / "faults"
+ROOT = Path(__file__).parents[1]
+
+
+@pytest.fixture
+def scratch(tmp_path) -> Path:
+    folder = tmp_path / "out" / ".staging" / "scratch"
+    folder.mkdir(parents=True)
+    return folder
+
+
+@pytest.fixture
+def plant(monkeypatch, tmp_path):
+    """Plants a fault of `data/faults` in the job `broken`."""
+
+    def planted(fault: str) -> None:
+        monkeypatch.setenv("PYTHONPATH", f"{FAULTS}:{os.environ.get('PYTHONPATH', '')}")
+        monkeypatch.setenv("VITPORT_FAULT", f"broken:{fault}")
+        monkeypatch.setenv("VITPORT_WITNESS", str(tmp_path / "witness"))
+
+    return planted
+
+
+def run(scratch: Path, *names: str, timeout: float = 30.0, watch=lambda *told: None) -> dict:
+    """Jobs that do as little as a job can: the yardstick of the smallest model."""
+    port = manifest.read(ROOT / "manifests" / "digits.yaml")
+    np.save(scratch / "images.npy", images.fixed(32))
+    shared = {"asset": port.asset.urls[0], "architecture": asdict(port.architecture)}
+    shared["images"] = str(scratch / "images.npy")
+    return jobs.run(
+        [Job(name, "yardstick", {**shared, "outputs": str(scratch / f"{name}.npz")}) for name in names],
+        scratch,
+        watch,
+        timeout,
+    )
+
+
+def gone(process: int, within: float = 5.0) -> bool:
+    """Whether a process ends, or is a zombie nobody here can bury."""
+    until = time.monotonic() + within
+    while time.monotonic() < until:
+        try:
+            state = Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()[0]
+        except (FileNotFoundError, ProcessLookupError):
+            return True
+        if state == "Z":
+            return True
+        time.sleep(0.05)
+    return False
+
+
+def test_results_by_name(scratch):
+    results = run(scratch, "one", "two", "three")
+    assert {name: Path(result["outputs"]).name for name, result in results.items()} == {
+        "one": "one.npz",
+        "two": "two.npz",
+        "three": "three.npz",
+    }
+
+
+def test_progress_is_told_and_noise_is_not(scratch):
+    told = []
+    run(scratch, "one", watch=lambda *each: told.append(each))
+    assert told == [("one", f"running NumPy in float32, {draw} of 3") for draw in (1, 2, 3)]
+
+
+DEATHS = {
+    "segfault": "broken: it was killed by SIGSEGV",
+    "killed": "broken: it was killed by SIGKILL, as Linux does when memory runs out",
+    "abort": "broken: it was killed by SIGABRT",
+    "liar": "broken: it ended without a result",
+    "garbage": "broken: it ended with exit code 3",
+}
+
+
+@pytest.mark.parametrize(("fault", "sentence"), DEATHS.items(), ids=DEATHS)
+def test_a_child_that_dies(scratch, plant, fault, sentence):
+    plant(fault)
+    with pytest.raises(BackendError) as caught:
+        run(scratch, "broken")
+    assert str(caught.value).splitlines()[0] == sentence
+
+
+def test_last_words_are_shown(scratch, plant):
+    plant("garbage")
+    with pytest.raises(BackendError, match=r"\n  \| .*last words"):
+        run(scratch, "broken")
+
+
+def test_a_child_that_hangs_is_stopped_and_so_is_its_own(scratch, plant, tmp_path):
+    plant("grandchild")
+    with pytest.raises(BackendError, match=r"^broken: it did not finish within 1 s and was stopped$"):
+        run(scratch, "broken", timeout=1.0)
+    assert gone(int((tmp_path / "witness").read_text()))
+
+
+def test_a_child_that_leaves_its_own_behind(scratch, plant, tmp_path):
+    plant("deserter")
+    with pytest.raises(BackendError, match="exit code 9"):
+        run(scratch, "broken")
+    assert gone(int((tmp_path / "witness").read_text()))
+
+
+def test_the_first_failure_stops_the_rest(scratch, plant, tmp_path):
+    plant("grandchild")
+    started = time.monotonic()
+    waiting = [Job(f"waiting{index}", "oracle", {}) for index in range(9)]
+    with pytest.raises(BackendError, match=r"failing: .*nosuch"):
+        jobs.run([Job("broken", "oracle", {}), Job("failing", "nosuch", {}), *waiting], scratch, print, 60.0)
+    assert time.monotonic() - started < 30
+    assert not (scratch / "waiting8.job.json").exists()
+    witness = tmp_path / "witness"
+    assert not witness.exists() or gone(int(witness.read_text()))
+
+
+def test_interruption_kills_the_children(scratch, plant, tmp_path):
+    plant("grandchild")
+    witness = tmp_path / "witness"
+
+    def interrupt() -> None:
+        for _ in range(400):
+            if witness.exists():
+                break
+            time.sleep(0.05)
+        os.kill(os.getpid(), signal.SIGINT)
+
+    threading.Thread(target=interrupt).start()
+    with pytest.raises(KeyboardInterrupt):
+        run(scratch, "broken", timeout=60.0)
+    assert gone(int(witness.read_text()))
+
+
+@pytest.mark.parametrize("error", [CheckpointError, EnvironmentFault, OutputError], ids=lambda error: error.__name__)
+def test_an_error_keeps_its_kind(scratch, error):
+    result, log = scratch / "r.json", scratch / "r.log"
+    result.write_text(f'{{"error": "a sentence", "exit_code": {error.exit_code}}}')
+    log.write_text("noise")
+    with pytest.raises(error, match=r"^name: a sentence$"):
+        jobs._result("name", result, error.exit_code, log)
+
+
+def test_a_result_before_a_crash_is_no_result(scratch):
+    (scratch / "r.json").write_text('{"outputs": "x"}')
+    (scratch / "r.log").write_text("")
+    with pytest.raises(BackendError, match=r"^name: it was killed by SIGSEGV$"):
+        jobs._result("name", scratch / "r.json", -signal.SIGSEGV, scratch / "r.log")
+
+
+def test_a_full_disk_is_named_whatever_the_framework_said(scratch, monkeypatch):
+    (scratch / "r.log").write_text("")
+    monkeypatch.setattr(jobs.shutil, "disk_usage", lambda path: type("Usage", (), {"free": 100}))
+    with pytest.raises(OutputError, match=r"the disk of .*/out is full; name: it was killed by SIGABRT"):
+        jobs._result("name", scratch / "r.json", -signal.SIGABRT, scratch / "r.log")
+
+
+def test_a_worker_without_its_parent_ends_at_once(scratch):
+    (scratch / "x.job.json").write_text('{"task": "nosuch", "result": "nowhere", "parent": 1}')
+    done = subprocess.run([sys.executable, "-m", "vitport.worker", scratch / "x.job.json"], timeout=30, check=False)
+    assert done.returncode == 1
+    assert not (scratch / "nowhere").exists()
+
+
+def test_how_it_died():
+    assert how_it_died(3) == "it ended with exit code 3"
+    assert how_it_died(-9) == "it was killed by SIGKILL, as Linux does when memory runs out"
+    assert how_it_died(-11) == "it was killed by SIGSEGV"
