@@ -13,6 +13,9 @@ from vitport.architectures.ops import Padding
 from vitport.arrays import Images, Params, Taps
 from vitport.backends.numpy import CENTRINGS
 
+Weight = tf.Tensor | tf.Variable
+"""A leaf: a constant when the definition is only run, a variable in a SavedModel."""
+
 SQRT_2_OVER_PI = float(np.sqrt(2 / np.pi))
 
 
@@ -31,36 +34,34 @@ class TensorFlowOps:
         self.taps: dict[str, tf.Tensor] = {}
         self._remember = remember
 
-    def standardize(self, kernel: tf.Tensor, eps: float) -> tf.Tensor:
+    def standardize(self, kernel: Weight, eps: float) -> tf.Tensor:
         for _ in CENTRINGS:
             kernel = kernel - tf.reduce_mean(kernel, axis=(0, 1, 2), keepdims=True)
         variance = tf.reduce_mean(tf.square(kernel), axis=(0, 1, 2), keepdims=True)
         return kernel / (tf.sqrt(variance) + eps)
 
-    def conv2d(
-        self, x: tf.Tensor, kernel: tf.Tensor, bias: tf.Tensor | None, stride: int, padding: Padding
-    ) -> tf.Tensor:
+    def conv2d(self, x: tf.Tensor, kernel: Weight, bias: Weight | None, stride: int, padding: Padding) -> tf.Tensor:
         y = tf.nn.conv2d(x, kernel, stride, padding)
         return y if bias is None else tf.nn.bias_add(y, bias)
 
     def max_pool(self, x: tf.Tensor, window: int, stride: int) -> tf.Tensor:
         return tf.nn.max_pool2d(x, window, stride, "SAME")
 
-    def group_norm(self, x: tf.Tensor, scale: tf.Tensor, bias: tf.Tensor, groups: int, eps: float) -> tf.Tensor:
+    def group_norm(self, x: tf.Tensor, scale: Weight, bias: Weight, groups: int, eps: float) -> tf.Tensor:
         h, w, c = x.shape[1:]
         grouped = tf.reshape(x, (-1, h, w, groups, c // groups))
         normal = _normalize(grouped, (1, 2, 4), eps)
         return tf.reshape(normal, (-1, h, w, c)) * scale + bias
 
-    def layer_norm(self, x: tf.Tensor, scale: tf.Tensor, bias: tf.Tensor, eps: float) -> tf.Tensor:
+    def layer_norm(self, x: tf.Tensor, scale: Weight, bias: Weight, eps: float) -> tf.Tensor:
         return _normalize(x, (-1,), eps) * scale + bias
 
-    def dense(self, x: tf.Tensor, kernel: tf.Tensor, bias: tf.Tensor) -> tf.Tensor:
+    def dense(self, x: tf.Tensor, kernel: Weight, bias: Weight) -> tf.Tensor:
         rows = tf.reshape(x, (-1, x.shape[-1]))
         y = tf.nn.bias_add(tf.matmul(rows, kernel), bias)
         return tf.reshape(y, (-1, *x.shape[1:-1], y.shape[-1]))
 
-    def self_attention(self, x: tf.Tensor, weights: Mapping[str, tf.Tensor]) -> tf.Tensor:
+    def self_attention(self, x: tf.Tensor, weights: Mapping[str, Weight]) -> tf.Tensor:
         width, heads, head_width = weights["query/kernel"].shape
         query, key, value = (self._project(x, weights, part) for part in ("query", "key", "value"))
         scores = tf.matmul(query * head_width**-0.5, key, transpose_b=True)
@@ -68,7 +69,7 @@ class TensorFlowOps:
         mixed = tf.reshape(mixed, (-1, x.shape[1], heads * head_width))
         return self.dense(mixed, tf.reshape(weights["out/kernel"], (-1, width)), weights["out/bias"])
 
-    def _project(self, x: tf.Tensor, weights: Mapping[str, tf.Tensor], part: str) -> tf.Tensor:
+    def _project(self, x: tf.Tensor, weights: Mapping[str, Weight], part: str) -> tf.Tensor:
         """(n, tokens, width) to (n, heads, tokens, head_width)."""
         width, heads, head_width = weights[f"{part}/kernel"].shape
         kernel = tf.reshape(weights[f"{part}/kernel"], (width, -1))
@@ -84,13 +85,13 @@ class TensorFlowOps:
     def tanh(self, x: tf.Tensor) -> tf.Tensor:
         return tf.tanh(x)
 
-    def add(self, x: tf.Tensor, y: tf.Tensor) -> tf.Tensor:
+    def add(self, x: tf.Tensor, y: Weight) -> tf.Tensor:
         return x + y
 
     def flatten_grid(self, x: tf.Tensor) -> tf.Tensor:
         return tf.reshape(x, (-1, x.shape[1] * x.shape[2], x.shape[3]))
 
-    def prepend_token(self, token: tf.Tensor, x: tf.Tensor) -> tf.Tensor:
+    def prepend_token(self, token: Weight, x: tf.Tensor) -> tf.Tensor:
         return tf.concat([tf.tile(token, (tf.shape(x)[0], 1, 1)), x], axis=1)
 
     def first_token(self, x: tf.Tensor) -> tf.Tensor:
