@@ -34,7 +34,7 @@ class TorchOps:
         return kernel / (kernel.square().mean(dim=(0, 1, 2), keepdim=True).sqrt() + eps)
 
     def conv2d(self, x: Tensor, kernel: Tensor, bias: Tensor | None, stride: int, padding: Padding) -> Tensor:
-        window = kernel.shape[0]
+        window = int(kernel.shape[0])
         if padding == "VALID" and window == stride:
             return _embed_patches(x, kernel, bias)
         channels_first = _pad_same(x, window, stride, 0.0) if padding == "SAME" else x.permute(0, 3, 1, 2)
@@ -96,7 +96,7 @@ class TorchOps:
 
 def _embed_patches(x: Tensor, kernel: Tensor, bias: Tensor | None) -> Tensor:
     """Non-overlapping patches as one matrix product: what a convolution of equal stride and window is."""
-    side = kernel.shape[0]
+    side = int(kernel.shape[0])
     patches = x.unflatten(2, (-1, side)).unflatten(1, (-1, side)).transpose(2, 3).flatten(3)
     return functional.linear(patches, kernel.flatten(0, 2).t(), bias)
 
