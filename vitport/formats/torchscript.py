@@ -70,7 +70,7 @@ class ViT(nn.Module):
         for name in parameter_shapes(spec.architecture, spec.variant):
             *path, leaf = name.split("/")
             _descend(self, path).register_parameter(
-                leaf, nn.Parameter(torch.from_numpy(np.require(params[name], requirements="A")))
+                leaf, nn.Parameter(torch.from_numpy(np.require(params[name], requirements="CA")))
             )
 
     def forward(self, pixel_values: Tensor) -> Tensor:
