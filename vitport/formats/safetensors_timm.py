@@ -6,6 +6,7 @@ original's result. GroupNorm has epsilon 1e-5 for 1e-6, which no weight can undo
 rounding does (measured in the tests).
 """
 
+import math
 import re
 from pathlib import Path
 
@@ -102,7 +103,7 @@ def config(spec: Export) -> dict:
             "embed_dim": a.width,
             "depth": a.depth,
             "num_heads": a.heads,
-            "mlp_ratio": a.mlp_width / a.width,
+            "mlp_ratio": mlp_ratio(a),
             "act_layer": GELU,
         },
         "pretrained_cfg": {
@@ -120,6 +121,13 @@ def config(spec: Export) -> dict:
             **({"label_names": list(spec.labels)} if spec.labels and count else {}),
         },
     }
+
+
+def mlp_ratio(architecture: Architecture) -> float:
+    """The ratio from which timm's `int(width * ratio)` makes the MLP's width; the quotient may truncate to less."""
+    ratio = architecture.mlp_width / architecture.width
+    exact = int(architecture.width * ratio) == architecture.mlp_width
+    return ratio if exact else math.nextafter(ratio, math.inf)
 
 
 def _first_conv(architecture: Architecture) -> str:
