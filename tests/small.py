@@ -11,9 +11,10 @@ from tempfile import TemporaryDirectory
 
 import numpy as np
 
-from vitport import checkpoint, images, synthesize
+from vitport import checkpoint, gates, images, metrics, synthesize, worker
 from vitport.architectures import Architecture, ResNet, parameter_shapes, published
 from vitport.arrays import Images, Params, Taps
+from vitport.backends import numpy as backend
 
 PLAIN = Architecture(patch=4, width=15, depth=2, heads=3, mlp_width=22, resolution=20, num_classes=7)
 REPRESENTATION = replace(PLAIN, representation_size=11)
@@ -89,3 +90,19 @@ def assert_exact(taps: Taps, oracle: Taps) -> None:
 def _relative(found: np.ndarray, oracle: np.ndarray) -> float:
     assert found.shape == oracle.shape, f"shape {found.shape}, the oracle has {oracle.shape}"
     return float(np.abs(found - oracle).max() / oracle.std())
+
+
+@cache
+def yardstick(name: str, profile: str, tap: str) -> float:
+    """The RMS error of NumPy in float32, worst of the gate's draws: what `vitport.worker` measures."""
+    measured = case(name, profile)
+    truth, pixels = measured.oracle[tap], measured.images
+    nudged = [pixels, *(worker._nudged(pixels, draw) for draw in range(1, gates.DRAWS))]
+    taps = [backend.run(measured.architecture, measured.params, x, "classifier", "float32")[tap] for x in nudged]
+    return max(metrics.error(found, truth).rms for found in taps)
+
+
+def verdict(name: str, profile: str, tap: str, found: np.ndarray) -> gates.Verdict:
+    """The gate's judgement of outputs on the two fixed images."""
+    measured = metrics.error(found, case(name, profile).oracle[tap])
+    return gates.float32(measured, yardstick(name, profile, tap))
