@@ -4,6 +4,7 @@ Each child is `python -m vitport.worker`, leader of a process group that is kill
 """
 
 import contextlib
+import errno
 import json
 import os
 import shutil
@@ -41,8 +42,8 @@ LOG_LINES = 12
 LONGEST_LINE = 4096
 """Bytes of standard output taken at once: a child that never ends its line fills no memory here."""
 
-DISK_FULL = 65536
-"""Bytes free, below which a child that failed has failed for want of them: frameworks say it in many ways."""
+NOTHING_FREE = 65536
+"""Bytes, below which a child that failed has failed for want of them, whatever its framework made of it."""
 
 PARALLEL = 2
 """Children at a time on a CPU: the import of one hides behind the work of another."""
@@ -156,9 +157,14 @@ def _result(name: str, result: Path, code: int, log: Path) -> dict:
         return value
     message = f"{name}: {value.get('error', how_it_died(code))}"
     error = ERRORS.get(value.get("exit_code", BackendError.exit_code), BackendError)
-    if error is BackendError and shutil.disk_usage(log.parent).free < DISK_FULL:
-        raise OutputError(f"the disk of {log.parent.parent.parent} is full; {message}")
+    tail = log.read_text(errors="replace").splitlines()[-LOG_LINES:]
+    if error is BackendError and _disk_full(log.parent, tail):
+        raise OutputError(f"{message}: the disk is full")
     if error is BackendError:
-        tail = log.read_text(errors="replace").splitlines()[-LOG_LINES:]
         message = "\n".join([message, *(f"  | {line}" for line in tail)])
     raise error(message)
+
+
+def _disk_full(folder: Path, last_words: list[str]) -> bool:
+    full = os.strerror(errno.ENOSPC)
+    return any(full in line for line in last_words) or shutil.disk_usage(folder).free < NOTHING_FREE
