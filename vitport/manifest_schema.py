@@ -189,7 +189,7 @@ class GatesFields(_Model):
     """Limits of the parity gates, where they can be chosen."""
 
     float32_ratio: Annotated[float, Field(gt=0, allow_inf_nan=False)] = 3.0
-    """RMS error of an artifact against the float64 oracle, divided by that of JAX's own float32 run, at most."""
+    """RMS error of an artifact to the float64 oracle, in multiples of a good float32 implementation's, at most."""
     because: Text | None = None
     """Why the limit is not the default one; required when it is not."""
 

@@ -46,6 +46,7 @@ preprocessing: {{resize: bilinear, crop: none, antialias: false, range: [-1, 1]}
 variants: [classifier, features]
 formats: [{formats}]
 license: Apache-2.0  # CHECK: the licence of google-research/vision_transformer, which published the file
+gates: {{float32_ratio: 3}}
 
 # CHECK: what others have published about this file, so that a report can be compared with it.
 # published:
