@@ -40,3 +40,15 @@ def slow(session: nox.Session) -> None:
     """The big architectures: every published one that fits, in every format, at full size. An hour on two cores."""
     install(session)
     session.run("pytest", "-m", "slow", *session.posargs, env=CLIENTS_MUST_RUN)
+
+
+@nox.session
+def reports(session: nox.Session) -> None:
+    """Makes the committed conversion reports anew."""
+    install(session)
+    session.run("vitport", "convert", "digits", "--report", "reports/digits.md")
+    session.run("vitport", "convert", "digits_hybrid", "--report", "reports/digits_hybrid.md")
+    for name in ("s16", "r26_s32_light"):
+        checkpoint = f"build/{name}.npz"
+        session.run("vitport", "synthesize", name, "-o", checkpoint, "--seed", "0")
+        session.run("vitport", "convert", name, "--asset", checkpoint, "--report", f"reports/{name}.md")
