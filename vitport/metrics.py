@@ -26,7 +26,7 @@ class Error:
         return self.rms / self.spread
 
 
-def error(output: Logits, oracle: Logits) -> Error:
+def error(output: np.ndarray, oracle: Logits) -> Error:
     """The error of `output`. Raises ValueError where the shapes differ: broadcasting would hide it."""
     if output.shape != oracle.shape:
         raise ValueError(f"output has shape {output.shape}, the oracle {oracle.shape}")
