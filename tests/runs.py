@@ -1,4 +1,4 @@
-"""Runs of `vitport convert` in processes of their own, for the tests of what it promises; data/faults has the faults."""
+"""Runs of `vitport convert` in processes of their own, for tests of what it promises; data/faults has the faults."""
 
 import json
 import os

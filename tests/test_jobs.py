@@ -80,7 +80,7 @@ def test_results_by_name(scratch):
 def test_progress_is_told_and_noise_is_not(scratch):
     told = []
     run(scratch, "one", watch=lambda *each: told.append(each))
-    assert told == [("one", f"running NumPy in float32, {draw} of 3") for draw in (1, 2, 3)]
+    assert told == [("one", f"running NumPy in float32, {draw} of 3") for draw in (1, 2, 3)] + [("one", "done")]
 
 
 DEATHS = {

@@ -88,10 +88,13 @@ def _words(context: click.Context, option: click.Parameter, value: str | None) -
 @click.option("--json", "as_json", is_flag=True, help="Print the result as JSON.")
 @click.option("--quiet", is_flag=True, help="No progress.")
 def convert(manifest: str, report: Path | None, as_json: bool, quiet: bool, **options: object) -> None:
-    """Fetch, check, convert, prove, list: MANIFEST is a file or the name of one.
+    """Convert a checkpoint, and prove every artifact.
+
+    MANIFEST is a file or the name of one. Every artifact is read back and compared with the float64 oracle before it
+    gets its final name.
 
     \b
-    Every artifact is read back and compared with the float64 oracle before it gets its final name:
+    Examples:
       vitport convert manifests/s16.yaml
       vitport convert s16 --asset S_16-....npz --format onnx,saved_model --variant features
     """
@@ -116,9 +119,12 @@ def convert(manifest: str, report: Path | None, as_json: bool, quiet: bool, **op
 @click.argument("folder", required=False, type=click.Path(path_type=Path, exists=True, file_okay=False))
 @click.option("--json", "as_json", is_flag=True, help="Print the list as JSON.")
 def list_(folder: Path | None, as_json: bool) -> None:
-    """The manifests: model, variants, parameters, bytes, published top-1.
+    """Show the manifests and what they port.
+
+    Name, parameters, size, published top-1 accuracy on ImageNet, variants and title.
 
     \b
+    Examples:
       vitport list
       vitport list my/manifests --json
     """
@@ -141,9 +147,10 @@ def list_(folder: Path | None, as_json: bool) -> None:
 @click.option("--profile", type=click.Choice(["realistic", "stress"]), default="realistic", show_default=True)
 @click.option("--quiet", is_flag=True, help="No progress.")
 def synthesize(manifest: str, output: Path, seed: int, profile: str, quiet: bool) -> None:
-    """Random weights in the exact layout of the published file.
+    """Make random weights in the published layout.
 
     \b
+    Examples:
       vitport synthesize manifests/s16.yaml -o s16.npz --seed 0
       vitport convert manifests/s16.yaml --asset s16.npz
     """
@@ -159,9 +166,12 @@ def synthesize(manifest: str, output: Path, seed: int, profile: str, quiet: bool
 @click.argument("name")
 @click.option("--out", type=click.Path(path_type=Path, file_okay=False), default=Path("manifests"), show_default=True)
 def new(name: str, out: Path) -> None:
-    """Write a manifest from an AugReg file name or URL.
+    """Write a manifest from an AugReg file name.
+
+    NAME may also be the file's URL.
 
     \b
+    Example:
       vitport new S_16-i21k-300ep-lr_0.001-aug_light1-wd_0.03-do_0.0-sd_0.0--imagenet2012-steps_20k-lr_0.03-res_224
     """
     from vitport import new

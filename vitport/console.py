@@ -4,14 +4,17 @@ Progress goes to standard error, results to standard output. On a terminal a lin
 log each change is a line.
 """
 
+import shutil
 import sys
 import time
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Container, Sequence
 from pathlib import Path
 from types import TracebackType
 
 MEGABYTE = 1e6
+
+DONE = "done"
+"""What a part says last."""
 
 
 class Progress:
@@ -30,7 +33,8 @@ class Progress:
             from rich.progress import Progress as Live
             from rich.progress import SpinnerColumn, TextColumn, TimeElapsedColumn
 
-            columns = (SpinnerColumn(), TextColumn("{task.fields[part]:<26}"), TextColumn("{task.description}"))
+            part, text = TextColumn("{task.fields[part]:<26}"), TextColumn("{task.description}", markup=False)
+            columns = (SpinnerColumn(finished_text="✓"), part, text)
             self._live = Live(*columns, TimeElapsedColumn(), console=Console(stderr=True), transient=True)
             self._live.start()
         return self
@@ -45,10 +49,10 @@ class Progress:
             return
         if self._live is None:
             print(f"{time.monotonic() - self._started:7.1f} s  {part:<26}{text}", file=sys.stderr, flush=True)
-        elif part in self._parts:
-            self._live.update(self._parts[part], description=text)
         else:
-            self._parts[part] = self._live.add_task(text, part=part, total=None)
+            if part not in self._parts:
+                self._parts[part] = self._live.add_task(text, part=part, total=1)
+            self._live.update(self._parts[part], description=text, completed=int(text == DONE))
 
     def bytes(self, part: str, verb: str) -> "ByteProgress":
         """Progress of a transfer: a callback (bytes done, bytes in all or None) with rate and time left."""
@@ -77,70 +81,64 @@ class ByteProgress:
         self._watch(self._part, f"{self._verb} {done / MEGABYTE:.1f}{whole} MB at {rate / MEGABYTE:.1f} MB/s{left}")
 
 
-def table(headings: Sequence[str], rows: Sequence[Sequence[str]], left: int = 1) -> None:
-    """Prints a table to standard output, the first `left` columns to the left and numbers to the right."""
-    from rich import box
-    from rich.console import Console
-    from rich.table import Table
+def table(headings: Sequence[str], rows: Sequence[Sequence[str]], text: Container[str]) -> None:
+    """Prints a table to standard output: columns named in `text` to the left, numbers to the right.
 
-    grid = Table(box=box.SIMPLE_HEAD, pad_edge=False)
-    for index, heading in enumerate(headings):
-        grid.add_column(heading, justify="left" if index < left else "right", no_wrap=True, overflow="fold")
-    for row in rows:
-        grid.add_row(*row)
-    console = Console(highlight=False)
-    console = console if console.is_terminal else Console(highlight=False, width=200)
-    with _plain_spaces(console):
-        console.print(grid)
+    A terminal that is too narrow cuts the last column, and only if it is text: half a number is a wrong one.
+    """
+    widths = [max(map(len, column)) for column in zip(headings, *rows, strict=True)]
+    room = shutil.get_terminal_size().columns if sys.stdout.isatty() and headings[-1] in text else sys.maxsize
+    sides = [str.ljust if name in text else str.rjust for name in headings]
+    lines = [
+        "  ".join(side(cell, width) for side, cell, width in zip(sides, cells, widths, strict=True))
+        for cells in (headings, *rows)
+    ]
+    lines.insert(1, "─" * max(map(len, lines)))
+    for line in lines:
+        print(_cut(line.rstrip(), room))
 
 
-@contextmanager
-def _plain_spaces(console: object) -> Iterator[None]:
-    """Without trailing blanks, where the output goes to a file."""
-    if console.is_terminal:
-        yield
-        return
-    with console.capture() as captured:
-        yield
-    print("\n".join(line.rstrip() for line in captured.get().rstrip("\n").split("\n")))
+def _cut(line: str, room: int) -> str:
+    return line if len(line) <= room else f"{line[: room - 1]}…"
 
 
 def outcome(out: Path, listing: dict, timings: dict) -> None:
-    """The table at the end of a conversion: artifact, size, time, error to the oracle, ratio to JAX float32."""
+    """The table at the end of a conversion: artifact, size, time, error to the oracle, and how good that is."""
     rows = [
         (
             entry["variant"],
             entry["format"],
-            f"{entry['bytes'] / MEGABYTE:.1f} MB",
-            f"{timings[entry['format']][entry['variant']]:.1f} s",
+            f"{entry['bytes'] / MEGABYTE:.1f}",
+            f"{timings[entry['format']][entry['variant']]:.1f}",
             f"{entry['error']['max_abs']:.1e}",
             f"{entry['error']['rms']:.1e}",
-            f"{entry['error']['rms'] / entry['error']['limit']:.2f}",
+            f"{entry['error']['rms'] / entry['error']['limit']:.0%}",
             f"{entry['error']['ratio']:.2f}",
-            entry["path"],
         )
         for entry in listing["artifacts"]
     ]
-    headings = ("variant", "format", "size", "time", "max error", "RMS error", "of limit", "× JAX f32", "path")
-    table(headings, rows, left=2)
-    print(f"{len(rows)} artifacts in {out}, each proven against the float64 oracle on two images")
+    table(("variant", "format", "MB", "s", "max err", "RMS err", "limit", "× JAX"), rows, text=("variant", "format"))
+    count = "1 artifact" if len(rows) == 1 else f"{len(rows)} artifacts"
+    print(f"\n{count} in {out}/<variant>/<format>, each proven against the float64 oracle on two images.")
+    print("limit: RMS error in percent of the largest allowed. × JAX: RMS error over that of JAX in float32.")
 
 
 def catalogue(rows: Sequence) -> None:
     """The table of manifests; what is wrong with a manifest below it."""
     table(
-        ("name", "parameters", "bytes", "top-1", "variants", "title"),
+        ("name", "parameters", "MB", "top-1", "variants", "title"),
         [
             (
                 row.name,
                 f"{row.parameters:,}" if row.parameters else "-",
-                f"{row.bytes / MEGABYTE:,.1f} MB" if row.bytes else "-",
+                f"{row.bytes / MEGABYTE:,.1f}" if row.bytes else "-",
                 f"{row.top1:.3f}" if row.top1 else "-",
                 ", ".join(row.variants),
                 row.title or "not valid, see below",
             )
             for row in rows
         ],
+        text=("name", "variants", "title"),
     )
     for row in rows:
         if row.problem:

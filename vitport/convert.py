@@ -66,6 +66,7 @@ def convert(request: Request, watch: Watch, fetched: assets.Progress | None = No
     asset = fetch(port, request, watch, fetched)
     watch("checkpoint", "checking every leaf")
     checkpoint.read(asset.path, port.architecture)
+    watch("checkpoint", "done")
     out = request.out or Path("build") / port.name
     with artifacts.staging(out, lambda: watch("output", f"waiting for another vitport to finish with {out}")) as stage:
         results = run_jobs(port, asset, stage, watch, request.timeout)

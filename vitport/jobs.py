@@ -133,7 +133,9 @@ def _run(job: Job, scratch: Path, watch: Watch, timeout: float, group: _Group) -
             group.forget(child)
     if hung.is_set():
         raise BackendError(f"{job.name}: it did not finish within {timeout:g} s and was stopped")
-    return _result(job.name, result, code, log)
+    value = _result(job.name, result, code, log)
+    watch(job.name, "done")
+    return value
 
 
 def _stop(child: subprocess.Popen, hung: threading.Event) -> None:

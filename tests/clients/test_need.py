@@ -1,6 +1,7 @@
 """A client that is not there is named, and fails where every client was promised."""
 
 import pytest
+
 from clients import REQUIRE, need, need_program
 
 SKIPPED, FAILED = pytest.skip.Exception, pytest.fail.Exception
