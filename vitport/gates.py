@@ -12,7 +12,7 @@ analysis", SIAM J. Sci. Comput. 41, 2019). So the bound is a multiple of a measu
   times the yardstick in the median of each kind, 1.2 to 2.6 times in the 99 % quantile, never 3 times in 450 runs. A
   wrong GELU is 45 to 450 times in the median and never below 20; a LayerNorm epsilon of 1e-5 is 5 to 270 times in the
   median, and the few that come near the limit, in hybrids made to be hard, are what the definition's float64 tests are
-  for. JAX takes variances as E[x^2] - E[x]^2 and reaches 4.5: it is no yardstick. `reports/float32.md` has every number.
+  for. JAX takes variances as E[x^2] - E[x]^2 and reaches 4.5: it is no yardstick. `reports/float32.md` has the numbers.
 * `FLOOR`: a network of a few layers can round almost not at all, and then the ratio is between two accidents. One
   float32 rounding is 2^-24 = 6e-8 of a value; the dozens that a logit passes through make 5e-7 to 1e-6 of the spread of
   the logits in the plain published architectures. A limit is never below twice that: a hundredth of a wrong GELU.
