@@ -28,6 +28,8 @@ PUBLISHED_SMALL = {
     "R_Ti_16@64": published("R_Ti_16", resolution=64),
 }
 
+PUBLISHED_FULL = {"R_Ti_16": published("R_Ti_16"), "S_32": published("S_32")}
+
 EXACT = 1e-9
 """Of a tap's spread: rounding of float64, which no two right implementations exceed and no wrong one meets."""
 
@@ -64,7 +66,7 @@ class Case:
 @cache
 def case(name: str, profile: str = "realistic") -> Case:
     """The case of a name above; made once in a test process."""
-    return Case(name, {**ARCHITECTURES, **PUBLISHED_SMALL}[name], profile)
+    return Case(name, {**ARCHITECTURES, **PUBLISHED_SMALL, **PUBLISHED_FULL}[name], profile)
 
 
 def random_params(architecture: Architecture, seed: int = 0, profile: str = "realistic") -> Params:

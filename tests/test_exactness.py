@@ -1,0 +1,164 @@
+"""Random checkpoints of the published architectures, at full size, come out of every format as exact as float32 is.
+
+The fast part runs small models and two published ones in the three engines that need no TensorFlow, without processes.
+The slow part is `vitport convert` itself, every format and both variants of nine published architectures.
+"""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import onnxruntime
+import pytest
+import small
+
+from vitport import synthesize
+from vitport.architectures import VARIANTS, Architecture, published
+from vitport.arrays import Logits
+from vitport.backends import numpy as numpy_backend
+from vitport.backends import onnx as onnx_backend
+from vitport.backends import torch as torch_backend
+from vitport.convert import Outcome, Request, convert
+from vitport.layouts import huggingface, timm
+from vitport.opsets import ATTENTION_SINCE, DEFAULT
+
+PROFILES = tuple(synthesize.PROFILES)
+
+each_profile = pytest.mark.parametrize("profile", PROFILES)
+
+
+def by_onnxruntime(opset: int) -> Callable[[small.Case], Logits]:
+    def run(case: small.Case) -> Logits:
+        graph = onnx_backend.build(case.architecture, case.params, "classifier", opset)
+        model = onnx_backend.model_of(graph, case.architecture, {"logits": case.architecture.num_classes})
+        session = onnxruntime.InferenceSession(model.SerializeToString(), providers=["CPUExecutionProvider"])
+        return session.run(None, {"pixel_values": np.ascontiguousarray(case.images.transpose(0, 3, 1, 2))})[0]
+
+    return run
+
+
+def by_definition(backend: object) -> Callable[[small.Case], Logits]:
+    return lambda case: backend.run(case.architecture, case.params, case.images, "classifier", "float32")["logits"]
+
+
+ENGINES: dict[str, Callable[[small.Case], Logits]] = {
+    "numpy": by_definition(numpy_backend),
+    "torch": by_definition(torch_backend),
+    "onnxruntime": by_onnxruntime(DEFAULT),
+    "onnxruntime-attention": by_onnxruntime(ATTENTION_SINCE),
+}
+
+FAST = [*small.ARCHITECTURES, *small.PUBLISHED_FULL]
+
+
+@pytest.mark.parametrize("name", FAST)
+@each_profile
+@pytest.mark.parametrize("engine", ENGINES)
+def test_float32_is_as_exact_as_float32_can_be(engine: str, profile: str, name: str) -> None:
+    found = ENGINES[engine](small.case(name, profile))
+    verdict = small.verdict(name, profile, "logits", found)
+    assert verdict.passed, verdict.reason
+
+
+# The whole way, through processes and files.
+
+FORMATS = ("saved_model", "torchscript", "onnx", "safetensors-transformers", "safetensors-timm")
+LAYOUTS = {"safetensors-transformers": huggingface, "safetensors-timm": timm}
+
+MANIFEST = """
+schema: 1
+name: {name}
+title: {architecture} with random weights
+asset: {{url: checkpoint.npz}}
+architecture: {architecture}
+resolution: 224
+num_classes: {classes}
+preprocessing: {{resize: bilinear, crop: none, antialias: false, range: [-1, 1]}}
+variants: [classifier, features]
+formats: [{formats}]
+license: Apache-2.0
+"""
+
+
+def applicable(architecture: Architecture) -> list[str]:
+    return [name for name in FORMATS if name not in LAYOUTS or not LAYOUTS[name].inapplicable(architecture)]
+
+
+def converted(
+    folder: Path, architecture: str, profile: str, classes: int = 1000, resolution: int | None = None
+) -> Outcome:
+    """A random checkpoint of a published architecture through `convert`."""
+    model = published(architecture, num_classes=classes)
+    synthesize.write(model, folder / "checkpoint.npz", profile=profile)
+    path = folder / "random.yaml"
+    name = f"random_{architecture.lower()}"
+    values = {"name": name, "architecture": architecture, "classes": classes, "formats": ", ".join(applicable(model))}
+    path.write_text(MANIFEST.format(**values), encoding="utf-8")
+    request = Request(manifest=path, out=folder / "out", cache=folder / "cache", offline=True, resolution=resolution)
+    return convert(request, watch=lambda part, doing: None)
+
+
+def assert_exact(outcome: Outcome) -> None:
+    """Every format in both variants is there and within the gate."""
+    entries = outcome.listing["artifacts"]
+    found = {(entry["format"], entry["variant"]) for entry in entries}
+    formats = {entry["format"] for entry in entries}
+    assert found == {(name, variant) for name in formats for variant in VARIANTS}
+    assert {"saved_model", "torchscript", "onnx"} <= formats
+    for entry in entries:
+        error, spread = entry["error"], outcome.listing["reference"][entry["variant"]]["spread"]
+        assert 0 < error["rms"] <= error["limit"] <= 1e-3 * spread, entry["path"]
+        assert (outcome.out / entry["path"]).exists()
+
+
+PUBLISHED = ("Ti_16", "S_16", "S_32", "R_Ti_16", "R26_S_32", "B_16", "B_32", "L_16", "R50_L_32")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("architecture", PUBLISHED)
+@each_profile
+def test_every_format_of_a_published_architecture_is_exact(tmp_path: Path, architecture: str, profile: str) -> None:
+    outcome = converted(tmp_path, architecture, profile)
+    assert {entry["format"] for entry in outcome.listing["artifacts"]} == set(applicable(published(architecture)))
+    assert_exact(outcome)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("architecture", ["S_16", "R26_S_32"])
+def test_another_resolution_is_exact_too(tmp_path: Path, architecture: str) -> None:
+    outcome = converted(tmp_path, architecture, "realistic", resolution=384)
+    assert outcome.listing["resolution"] == 384
+    assert_exact(outcome)
+
+
+# The assertions themselves.
+
+
+def listing() -> dict:
+    """What `artifacts.json` says of six good artifacts."""
+    formats = ("saved_model", "torchscript", "onnx")
+    error = {"rms": 1e-6, "limit": 3e-6}
+    entries = [{"format": f, "variant": v, "path": ".", "error": dict(error)} for f in formats for v in VARIANTS]
+    return {"artifacts": entries, "reference": {variant: {"spread": 1.0} for variant in VARIANTS}}
+
+
+FAULTS: dict[str, Callable[[dict], object]] = {
+    "an error above its limit": lambda entries: entries[0]["error"].update(rms=4e-6),
+    "NaN": lambda entries: entries[0]["error"].update(rms=float("nan")),
+    "an error of exactly nothing": lambda entries: entries[0]["error"].update(rms=0.0),
+    "a limit that allows anything": lambda entries: entries[0]["error"].update(limit=1.0),
+    "a variant missing": lambda entries: entries.pop(),
+    "a file missing": lambda entries: entries[0].update(path="missing"),
+}
+
+
+@pytest.mark.parametrize("fault", [None, *FAULTS])
+def test_an_outcome_that_is_not_exact_is_noticed(tmp_path: Path, fault: str | None) -> None:
+    changed = listing()
+    outcome = Outcome(tmp_path, changed, {})
+    if fault is None:
+        assert_exact(outcome)
+        return
+    FAULTS[fault](changed["artifacts"])
+    with pytest.raises(AssertionError):
+        assert_exact(outcome)
