@@ -67,7 +67,7 @@ LAYOUTS = {"safetensors-transformers": huggingface, "safetensors-timm": timm}
 
 MANIFEST = """
 schema: 1
-name: {name}
+name: random
 title: {architecture} with random weights
 asset: {{url: checkpoint.npz}}
 architecture: {architecture}
@@ -91,8 +91,7 @@ def converted(
     model = published(architecture, num_classes=classes)
     synthesize.write(model, folder / "checkpoint.npz", profile=profile)
     path = folder / "random.yaml"
-    name = f"random_{architecture.lower()}"
-    values = {"name": name, "architecture": architecture, "classes": classes, "formats": ", ".join(applicable(model))}
+    values = {"architecture": architecture, "classes": classes, "formats": ", ".join(applicable(model))}
     path.write_text(MANIFEST.format(**values), encoding="utf-8")
     request = Request(manifest=path, out=folder / "out", cache=folder / "cache", offline=True, resolution=resolution)
     return convert(request, watch=lambda part, doing: None)
