@@ -47,6 +47,35 @@ def test_ten_artifacts_are_listed_as_documented(whole):
     assert listing["images"] == {"count": 2, "sha256": images.digest(images.fixed(32))}
 
 
+def undescribed(schema: dict, path: str = "") -> list[str]:
+    """Fields, at any depth, that the schema only names."""
+    inner = {**schema.get("properties", {}), "[]": schema.get("items"), "*": schema.get("additionalProperties")}
+    found = [undescribed(each, f"{path}/{name}") for name, each in inner.items() if isinstance(each, dict)]
+    return [*([] if schema.get("description") else [path]), *(name for names in found for name in names)]
+
+
+def test_schema_describes_every_field():
+    assert undescribed(SCHEMA) == []
+    assert undescribed({"description": "d", "properties": {"a": {"items": {}}}}) == ["/a", "/a/[]"]
+
+
+CHANGES = {
+    "unknown field": lambda listing: listing["artifacts"][0].update(note="x"),
+    "missing field": lambda listing: listing["artifacts"][0]["error"].pop("limit"),
+    "short digest": lambda listing: listing["asset"].update(sha256="abc"),
+    "unknown variant": lambda listing: listing["reference"].update(head={}),
+    "not a number": lambda listing: listing["artifacts"][0]["error"].update(rms="small"),
+}
+
+
+@pytest.mark.parametrize("change", CHANGES.values(), ids=CHANGES)
+def test_schema_refuses(whole, change):
+    listing = json.loads((whole / "artifacts.json").read_text())
+    change(listing)
+    with pytest.raises(jsonschema.ValidationError):
+        jsonschema.Draft202012Validator(SCHEMA).validate(listing)
+
+
 def test_list_describes_the_files_that_are_there_and_no_others(whole):
     listing = artifacts.read(whole)
     named = {"artifacts.json"}
