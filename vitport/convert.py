@@ -84,7 +84,7 @@ def plan(request: Request) -> Manifest:
     port = manifest.read(request.manifest)
     if request.resolution:
         port = manifest.with_resolution(port, request.resolution)
-    if request.opset and request.opset not in OPSETS:
+    if request.opset is not None and request.opset not in OPSETS:
         raise UsageError(f"opset {request.opset} can't be written; choose from {OPSETS.start} to {OPSETS.stop - 1}")
     variants = _chosen(request.variants, port.variants, "variant")
     chosen = _chosen(_expanded(request.formats, port), manifest.FORMATS, "format") if request.formats else port.formats
@@ -94,7 +94,7 @@ def plan(request: Request) -> Manifest:
             raise UsageError(f"{port.name} can't become {name}: {reason}")
         formats.require(name)
     formats.require_packages("the oracle", ("jax", "flax"), "jax")
-    return replace(port, variants=variants, formats=chosen, opset=request.opset or port.opset)
+    return replace(port, variants=variants, formats=chosen, opset=port.opset if request.opset is None else request.opset)
 
 
 def fetch(port: Manifest, request: Request, watch: Watch, fetched: assets.Progress | None) -> Asset:
