@@ -448,7 +448,7 @@ def _fetch(url: str, cache: str, queue) -> None:
 
 def test_two_processes_download_once(server: web.Server, body: bytes, cache: Path) -> None:
     url = server.serve("/x.npz", web.ranged(body))
-    context = multiprocessing.get_context("fork")
+    context = multiprocessing.get_context("spawn")
     queue = context.Queue()
     children = [context.Process(target=_fetch, args=(url, str(cache), queue)) for _ in range(3)]
     for child in children:

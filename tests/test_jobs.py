@@ -143,9 +143,13 @@ def test_interruption_kills_the_children(scratch, plant, tmp_path):
             time.sleep(0.05)
         os.kill(os.getpid(), signal.SIGINT)
 
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
     threading.Thread(target=interrupt).start()
-    with pytest.raises(KeyboardInterrupt):
-        run(scratch, "broken", timeout=60.0)
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            run(scratch, "broken", timeout=60.0)
+    finally:
+        signal.signal(signal.SIGINT, before)
     assert gone(int(witness.read_text()))
 
 

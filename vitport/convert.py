@@ -94,7 +94,8 @@ def plan(request: Request) -> Manifest:
             raise UsageError(f"{port.name} can't become {name}: {reason}")
         formats.require(name)
     formats.require_packages("the oracle", ("jax", "flax"), "jax")
-    return replace(port, variants=variants, formats=chosen, opset=port.opset if request.opset is None else request.opset)
+    opset = port.opset if request.opset is None else request.opset
+    return replace(port, variants=variants, formats=chosen, opset=opset)
 
 
 def fetch(port: Manifest, request: Request, watch: Watch, fetched: assets.Progress | None) -> Asset:
