@@ -24,9 +24,9 @@ from vitport import checkpoint, gates, images, metrics, synthesize
 from vitport.architectures import Architecture, ResNet
 from vitport.arrays import Images, Logits, Params
 from vitport.backends import numpy, onnx, tensorflow, torch
+from vitport.images import nudged
 from vitport.opsets import DEFAULT
 from vitport.reference import flax_vit
-from vitport.worker import _nudged as nudged
 
 SIZES = {"width": 32, "heads": 4, "mlp_width": 64, "resolution": 32, "num_classes": 10}
 ARCHITECTURES = {

@@ -2,7 +2,6 @@
 
 import json
 import os
-import signal
 import subprocess
 import sys
 import time
@@ -15,6 +14,9 @@ DIGITS = ROOT / "manifests" / "digits.yaml"
 SMALL = ("--format", "safetensors-timm", "--variant", "features")
 """The cheapest conversion."""
 
+HEARING = ("env", "--default-signal=INT,TERM,HUP")
+"""Signals reach a child of a terminal; whoever runs the tests (`nohup`, say) may have them ignored."""
+
 MARK = f"VITPORT_TEST={uuid.uuid4()}"
 _WHOLE: list[Path] = []
 
@@ -23,20 +25,13 @@ def start(*arguments: object, **environment: str) -> subprocess.Popen:
     """`vitport convert`, marked so that its children can be told from others."""
     name, _, value = MARK.partition("=")
     return subprocess.Popen(
-        [sys.executable, "-m", "vitport", "convert", *map(str, arguments)],
+        [*HEARING, sys.executable, "-m", "vitport", "convert", *map(str, arguments)],
         cwd=ROOT,
         env={**os.environ, name: value, "PYTHONPATH": str(FAULTS), **environment},
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
-        preexec_fn=_hear_signals,
     )
-
-
-def _hear_signals() -> None:
-    """As a child of a terminal does: whoever runs the tests (`nohup`, say) may have them ignored."""
-    for each in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-        signal.signal(each, signal.SIG_DFL)
 
 
 def convert(*arguments: object, fault: str | None = None, **environment: str) -> subprocess.CompletedProcess:

@@ -11,7 +11,7 @@ from tempfile import TemporaryDirectory
 
 import numpy as np
 
-from vitport import checkpoint, gates, images, metrics, synthesize, worker
+from vitport import checkpoint, gates, images, metrics, synthesize
 from vitport.architectures import Architecture, ResNet, parameter_shapes, published
 from vitport.arrays import Images, Params, Taps
 from vitport.backends import numpy as backend
@@ -99,7 +99,7 @@ def yardstick(name: str, profile: str, tap: str) -> float:
     """The RMS error of NumPy in float32, worst of the gate's draws: what `vitport.worker` measures."""
     measured = case(name, profile)
     truth, pixels = measured.oracle[tap], measured.images
-    nudged = [pixels, *(worker._nudged(pixels, draw) for draw in range(1, gates.DRAWS))]
+    nudged = [pixels, *(images.nudged(pixels, draw) for draw in range(1, gates.DRAWS))]
     taps = [backend.run(measured.architecture, measured.params, x, "classifier", "float32")[tap] for x in nudged]
     return max(metrics.error(found, truth).rms for found in taps)
 

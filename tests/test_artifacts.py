@@ -3,6 +3,8 @@
 import errno
 import json
 import os
+import shutil
+import signal
 import stat
 import subprocess
 import sys
@@ -16,7 +18,7 @@ from vitport.errors import AssetError, OutputError
 
 def listing(*folders: str, sha: str = "a", **changed: object) -> dict:
     """A list of artifacts as small as `publish` can take; `folders` are `variant/format`."""
-    entries = [{"variant": each.split("/")[0], "format": each.split("/")[1]} for each in folders]
+    entries = [{"variant": each.split("/")[0], "format": each.split("/")[1], "sha256": ""} for each in folders]
     facts = {"schema": 1, "name": "n", "resolution": 32, "asset": {"sha256": sha}, "versions": {}, "reference": {}}
     return {**facts, **changed, "artifacts": entries}
 
@@ -27,7 +29,10 @@ def publish(out: Path, text: str, *folders: str, **facts: object) -> None:
         for folder in folders:
             (stage / folder).mkdir(parents=True)
             (stage / folder / "file").write_text(text)
-        artifacts.publish(stage, out, listing(*folders, **facts))
+        whole = listing(*folders, **facts)
+        for entry in whole["artifacts"]:
+            entry["sha256"] = artifacts.sha256(stage / entry["variant"] / entry["format"] / "file")
+        artifacts.publish(stage, out, whole)
 
 
 def tree(out: Path) -> dict[str, str]:
@@ -182,3 +187,41 @@ def test_an_output_that_is_no_folder(tmp_path, what):
     with pytest.raises(OutputError, match=r"file"), artifacts.staging(out, lambda: None):
         pytest.fail("work began")
     assert tree(tmp_path) == {"file": "mine"}
+
+
+def test_an_artifact_that_was_edited_or_deleted_leaves_the_list(tmp_path):
+    publish(tmp_path, "one", "classifier/onnx", "classifier/torchscript", "features/onnx")
+    (tmp_path / "classifier" / "onnx" / "file").write_text("edited")
+    shutil.rmtree(tmp_path / "features")
+    publish(tmp_path, "two", "features/torchscript")
+    assert listed(tmp_path) == ["classifier/torchscript", "features/torchscript"]
+
+
+def test_numbers_that_json_does_not_have_are_not_written(tmp_path):
+    publish(tmp_path, "one", "classifier/onnx")
+    before = tree(tmp_path)
+    with pytest.raises(ValueError, match="Out of range float"):
+        publish(tmp_path, "two", "classifier/onnx", reference={"classifier": float("nan")})
+    assert tree(tmp_path) == before
+
+
+@pytest.mark.parametrize("when", ["_exchange", "write"])
+def test_a_signal_while_publishing_waits_until_all_is_in_place(tmp_path, monkeypatch, when):
+    publish(tmp_path, "one", "classifier/onnx", "features/onnx")
+    real = getattr(artifacts, when)
+
+    def interrupted(*arguments: object) -> None:
+        real(*arguments)
+        signal.raise_signal(signal.SIGINT)
+
+    monkeypatch.setattr(artifacts, when, interrupted)
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            publish(tmp_path, "two", "classifier/onnx", "features/onnx")
+    finally:
+        signal.signal(signal.SIGINT, before)
+    texts = {path: text for path, text in tree(tmp_path).items() if path != "artifacts.json"}
+    assert texts == {"classifier/onnx/file": "two", "features/onnx/file": "two"}
+    for entry in artifacts.read(tmp_path)["artifacts"]:
+        assert entry["sha256"] == artifacts.sha256(tmp_path / entry["variant"] / entry["format"] / "file")

@@ -25,11 +25,11 @@ def earlier(whole, tmp_path) -> Path:
 # A wrong artifact
 
 WRONG = {
-    "torchscript:erf": r"torchscript \(features\) is not .* RMS error to the oracle is 2\.\d+e-04 \(.*; the limit is",
-    "onnx:scaled": r"onnx \(features\) is not .* RMS error to the oracle is 5\.\d+e-04 \(max .*; the limit is",
-    "safetensors-timm:nan-weight": r"safetensors-timm \(features\) is not .*: 64 of its outputs are NaN or infinite",
-    "onnx:nan-output": r"onnx \(features\) is not the function of digits: 64 of its outputs are NaN",
-    "safetensors-timm:shape": r"safetensors-timm \(features\) returns \(1, 32\), the oracle \(2, 32\)",
+    "torchscript:erf": r"torchscript \(features\) of digits is not .* RMS error to the oracle is 2\.\d+e-04 \(.*; the limit is",
+    "onnx:scaled": r"onnx \(features\) of digits is not .* RMS error to the oracle is 5\.\d+e-04 \(max .*; the limit is",
+    "safetensors-timm:nan-weight": r"safetensors-timm \(features\) of digits is not .*: 64 of its outputs are NaN or infinite",
+    "onnx:nan-output": r"onnx \(features\) of digits is not the function of the checkpoint: 64 of its outputs are NaN",
+    "safetensors-timm:shape": r"safetensors-timm \(features\) of digits returns \(1, 32\), the oracle \(2, 32\)",
 }
 
 
@@ -41,6 +41,16 @@ def test_a_wrong_artifact_is_never_published(whole, earlier, fault, sentence):
     assert done.stdout == ""
     assert re.search(sentence, done.stderr), done.stderr
     assert "nothing published" in done.stderr
+    assert tree(earlier) == tree(whole)
+
+
+def test_a_slip_in_the_definition_does_not_widen_the_limit(whole, earlier):
+    """Yardstick and artifacts agree with each other there; only the float64 lane can tell."""
+    done = convert(DIGITS, "--out", earlier, *SMALL, fault="all:epsilon")
+    assert (done.returncode, done.stdout) == (1, "")
+    assert re.search(r"in float64 the definition differs from the oracle by \d\.\de-0[78] of the", done.stderr), (
+        done.stderr
+    )
     assert tree(earlier) == tree(whole)
 
 

@@ -12,8 +12,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from vitport import images, jobs, manifest
-from vitport.errors import BackendError, CheckpointError, EnvironmentFault, OutputError
+from vitport import images, jobs, manifest, worker
+from vitport.architectures import published
+from vitport.errors import AssetError, BackendError, CheckpointError, EnvironmentFault, OutputError
 from vitport.jobs import Job
 from vitport.worker import how_it_died
 
@@ -45,7 +46,7 @@ def run(scratch: Path, *names: str, timeout: float = 30.0, watch=lambda *told: N
     port = manifest.read(ROOT / "manifests" / "digits.yaml")
     np.save(scratch / "images.npy", images.fixed(32))
     shared = {"asset": port.asset.urls[0], "architecture": asdict(port.architecture)}
-    shared["images"] = str(scratch / "images.npy")
+    shared |= {"identity": worker.identity(Path(port.asset.urls[0])), "images": str(scratch / "images.npy")}
     return jobs.run(
         [Job(name, "yardstick", {**shared, "outputs": str(scratch / f"{name}.npz")}) for name in names],
         scratch,
@@ -80,7 +81,12 @@ def test_results_by_name(scratch):
 def test_progress_is_told_and_noise_is_not(scratch):
     told = []
     run(scratch, "one", watch=lambda *each: told.append(each))
-    assert told == [("one", f"running NumPy in float32, {draw} of 3") for draw in (1, 2, 3)] + [("one", "done")]
+    steps = [
+        "running the definition in float64",
+        *(f"running NumPy in float32, {draw} of 3" for draw in (1, 2, 3)),
+        "done",
+    ]
+    assert told == [("one", step) for step in steps]
 
 
 DEATHS = {
@@ -190,3 +196,19 @@ def test_how_it_died():
     assert how_it_died(3) == "it ended with exit code 3"
     assert how_it_died(-9) == "it was killed by SIGKILL, as Linux does when memory runs out"
     assert how_it_died(-11) == "it was killed by SIGSEGV"
+
+
+def test_a_module_in_the_working_folder_is_not_imported(scratch, tmp_path, monkeypatch):
+    (tmp_path / "jaxtyping.py").write_text("raise SystemExit('a stranger')")
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(BackendError, match="nosuch: KeyError"):
+        jobs.run([Job("nosuch", "nosuch", {})], scratch, lambda part, doing: None, 60.0)
+
+
+def test_a_checkpoint_that_changed_is_refused(scratch, tmp_path):
+    path = tmp_path / "checkpoint.npz"
+    path.write_bytes(b"one")
+    job = {"asset": str(path), "identity": worker.identity(path), "architecture": asdict(published("Ti_16"))}
+    path.write_bytes(b"another")
+    with pytest.raises(AssetError, match=f"{path} changed while it was being converted"):
+        jobs.run([Job("yardstick", "yardstick", job)], scratch, lambda part, doing: None, 60.0)

@@ -13,11 +13,13 @@ import hashlib
 import json
 import os
 import shutil
+import signal
+import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from vitport.architectures import VARIANTS
-from vitport.errors import AssetError, OutputError
+from vitport.errors import INTERRUPTS, AssetError, OutputError
 from vitport.formats import FORMATS
 
 SCHEMA = 1
@@ -100,18 +102,43 @@ def publish(stage: Path, out: Path, listing: dict) -> None:
     entries = {_folder(entry): entry for entry in listing["artifacts"]}
     earlier = read(out) or {"artifacts": []}
     others = [entry for entry in earlier["artifacts"] if _folder(entry) not in entries]
-    kept = others if _same_checkpoint(earlier, listing) else []
+    kept = [entry for entry in others if _intact(out, entry)] if _same_checkpoint(earlier, listing) else []
     for folder in entries:
         _sync(stage / folder)
-    with contextlib.ExitStack() as undo:
+    with _undisturbed(), contextlib.ExitStack() as undo:
         for folder in entries:
             _exchange(stage / folder, out / folder)
             undo.callback(_take_back, stage / folder, out / folder)
         write(out, _merged(listing, earlier, kept))
         undo.pop_all()
-    for entry in others if not kept else ():
+    for entry in () if _same_checkpoint(earlier, listing) else others:
         shutil.rmtree(out / _folder(entry), ignore_errors=True)
         _remove_empty([out / entry["variant"]])
+
+
+@contextlib.contextmanager
+def _undisturbed() -> Iterator[None]:
+    """Holds signals back for the few renames that belong together; the first that came is raised again afterwards."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    held: list[int] = []
+    before = {each: signal.getsignal(each) for each in INTERRUPTS}
+    ours = [each for each, handler in before.items() if handler not in (None, signal.SIG_IGN)]
+    for each in ours:
+        signal.signal(each, lambda number, frame: held.append(number))
+    try:
+        yield
+    finally:
+        for each in ours:
+            signal.signal(each, before[each])
+    for number in held[:1]:
+        signal.raise_signal(number)
+
+
+def _intact(out: Path, entry: dict) -> bool:
+    """Whether an artifact is still what the list says: it may have been deleted, edited, exchanged by a killed run."""
+    return digest(files(out / _folder(entry))) == entry["sha256"]
 
 
 def _merged(listing: dict, earlier: dict, kept: list[dict]) -> dict:
@@ -123,7 +150,8 @@ def _merged(listing: dict, earlier: dict, kept: list[dict]) -> dict:
 def write(out: Path, listing: dict) -> None:
     """Replaces `artifacts.json` in one step."""
     partial = out / STAGING / LISTING
-    partial.write_text(json.dumps(listing, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+    text = json.dumps(listing, indent=2, ensure_ascii=False, allow_nan=False)
+    partial.write_text(f"{text}\n", encoding="utf-8")
     _sync(partial)
     partial.replace(out / LISTING)
 

@@ -12,20 +12,20 @@ from pathlib import Path
 
 import numpy as np
 
-from vitport import __version__, artifacts, assets, checkpoint, formats, gates, images, jobs, manifest, metrics
+from vitport import __version__, artifacts, assets, checkpoint, formats, images, jobs, manifest, proof
 from vitport.assets import Asset
-from vitport.errors import ParityError, UsageError
+from vitport.errors import UsageError
 from vitport.jobs import Job, Watch
 from vitport.manifest import Manifest
 from vitport.manifest_errors import suggestion
 from vitport.opsets import OPSETS
+from vitport.worker import identity
 
 TIMEOUT = 3600.0
 """Seconds that one framework may take over one format."""
 
-SAFETENSORS = ("safetensors-transformers", "safetensors-timm")
-
-LONGEST_FIRST = ("saved_model", "torchscript", "onnx", *SAFETENSORS)
+WITNESSES = ("oracle", "yardstick")
+"""Tasks of `worker.py` that the exporters' results are held to."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -71,8 +71,10 @@ def convert(request: Request, watch: Watch, fetched: assets.Progress | None = No
     with artifacts.staging(out, lambda: watch("output", f"waiting for another vitport to finish with {out}")) as stage:
         results = run_jobs(port, asset, stage, watch, request.timeout)
         watch("parity", "comparing every artifact with the oracle")
-        reference = measure_reference(port, results)
-        entries = [judge(port, results, reference, each) for each in _each(port)]
+        reference = proof.references({task: results[task]["outputs"] for task in WITNESSES}, port.variants)
+        entries = [
+            _entry(port, results[name][variant], reference[variant], (name, variant)) for name, variant in _each(port)
+        ]
         watch("output", f"publishing to {out}")
         listing = _listing(port, asset, reference, results, entries)
         artifacts.publish(stage, out, listing)
@@ -92,8 +94,8 @@ def plan(request: Request) -> Manifest:
         reason = manifest.inapplicable(port.architecture, name)
         if reason:
             raise UsageError(f"{port.name} can't become {name}: {reason}")
-        formats.require(name)
-    formats.require_packages("the oracle", ("jax", "flax"), "jax")
+        formats.require(name, formats.FORMATS[name].packages)
+    formats.require("the oracle", formats.ORACLE_PACKAGES)
     opset = port.opset if request.opset is None else request.opset
     return replace(port, variants=variants, formats=chosen, opset=opset)
 
@@ -104,7 +106,7 @@ def fetch(port: Manifest, request: Request, watch: Watch, fetched: assets.Progre
     A file named on purpose may be another checkpoint of the same architecture; the run then says so.
     """
     places = {"cache": request.cache or assets.default_cache(), "offline": request.offline, "progress": fetched}
-    if not request.asset:
+    if request.asset is None:
         asset = assets.fetch(port.asset.urls, sha256=port.asset.sha256, size=port.asset.bytes, **places)
     else:
         asset = assets.fetch((request.asset,), **places)
@@ -119,12 +121,14 @@ def run_jobs(port: Manifest, asset: Asset, stage: Path, watch: Watch, timeout: f
     scratch.mkdir()
     pixels = scratch / "images.npy"
     np.save(pixels, images.fixed(port.architecture.resolution))
-    shared = {"asset": str(asset.path), "architecture": asdict(port.architecture), "images": str(pixels)}
-    exports = [_export_job(port, asset, stage, name, shared) for name in LONGEST_FIRST if name in port.formats]
-    witnesses = [
-        Job(task, task, {**shared, "outputs": str(scratch / f"{task}.npz")}, formats.FULL_FLOAT32)
-        for task in ("oracle", "yardstick")
-    ]
+    shared = {
+        "asset": str(asset.path),
+        "identity": identity(asset.path),
+        "architecture": asdict(port.architecture),
+        "images": str(pixels),
+    }
+    exports = [_export_job(port, asset, stage, name, shared) for name in port.formats]
+    witnesses = [Job(task, task, {**shared, "outputs": str(scratch / f"{task}.npz")}) for task in WITNESSES]
     return jobs.run([*exports[:1], *witnesses, *exports[1:]], scratch, watch, timeout)
 
 
@@ -139,35 +143,15 @@ def _export_job(port: Manifest, asset: Asset, stage: Path, name: str, shared: di
         "provenance": _provenance(port, asset),
         "folder": str(stage),
     }
-    return Job(name, "export", {**shared, **arguments}, formats.FORMATS[name].environment)
+    return Job(name, "export", {**shared, **arguments})
 
 
-def measure_reference(port: Manifest, results: dict[str, dict]) -> dict[str, dict]:
-    """By variant: the oracle's outputs and their spread, JAX float32's error, and the yardstick's worst draw."""
-    oracle, yardstick = (np.load(results[task]["outputs"]) for task in ("oracle", "yardstick"))
-    reference = {}
-    for variant in port.variants:
-        tap = formats.Export(architecture=port.architecture, variant=variant).tap
-        truth = oracle[f"float64/{tap}"]
-        draws = [metrics.error(yardstick[f"{draw}/{tap}"], truth).rms for draw in range(gates.DRAWS)]
-        jax = metrics.error(oracle[f"float32/{tap}"], truth)
-        reference[variant] = {"truth": truth, "jax": jax, "yardstick": max(draws), "spread": metrics.spread(truth)}
-    return reference
-
-
-def judge(port: Manifest, results: dict, reference: dict, which: tuple[str, str]) -> dict:
-    """The entry of one artifact in `artifacts.json`. Raises ParityError where it is not the checkpoint's function."""
+def _entry(port: Manifest, result: dict, reference: proof.Reference, which: tuple[str, str]) -> dict:
+    """One artifact in `artifacts.json`. Raises ParityError where it is not the checkpoint's function."""
     name, variant = which
-    result, scale = results[name][variant], reference[variant]
-    outputs, truth = np.load(result["outputs"]), scale["truth"]
-    if outputs.shape != truth.shape:
-        raise ParityError(f"{name} ({variant}) returns {outputs.shape}, the oracle {truth.shape}; nothing published")
-    measured = metrics.error(outputs, truth)
-    verdict = gates.float32(measured, scale["yardstick"], port.gates.float32_ratio)
-    if not verdict.passed:
-        raise ParityError(f"{name} ({variant}) is not the function of {port.name}: {verdict.reason}; nothing published")
+    ratio = port.gates.float32_ratio
+    error = proof.judge(f"{name} ({variant}) of {port.name}", np.load(result["outputs"]), reference, ratio)
     listed = result["files"]
-    error = {"max_abs": measured.max_abs, "rms": measured.rms, "ratio": measured.rms / (scale["jax"].rms or 1.0)}
     return {
         "format": name,
         "variant": variant,
@@ -182,7 +166,7 @@ def judge(port: Manifest, results: dict, reference: dict, which: tuple[str, str]
             "resolution": port.architecture.resolution,
         },
         "output": result["output"],
-        "error": {**error, "limit": verdict.limit},
+        "error": error,
     }
 
 
@@ -197,21 +181,14 @@ def _listing(port: Manifest, asset: Asset, reference: dict, results: dict, entri
         "resolution": port.architecture.resolution,
         "images": {"sha256": images.digest(pixels), "count": len(pixels)},
         "versions": _versions(port, results),
-        "reference": {
-            variant: {
-                "spread": scale["spread"],
-                "jax_float32": {"max_abs": scale["jax"].max_abs, "rms": scale["jax"].rms},
-                "yardstick": {"rms": scale["yardstick"]},
-            }
-            for variant, scale in reference.items()
-        },
+        "reference": {variant: each.facts() for variant, each in reference.items()},
         "artifacts": entries,
     }
 
 
 def _versions(port: Manifest, results: dict) -> dict[str, str]:
     versions = {"vitport": __version__, "python": platform.python_version()}
-    for task in ("oracle", "yardstick"):
+    for task in WITNESSES:
         versions |= results[task]["versions"]
     for name in port.formats:
         for variant in port.variants:
@@ -241,7 +218,7 @@ def _timings(result: dict) -> dict[str, float]:
 
 def _expanded(names: Sequence[str], port: Manifest) -> list[str]:
     """`safetensors` means every safetensors folder that the architecture has."""
-    every = [name for name in SAFETENSORS if not manifest.inapplicable(port.architecture, name)]
+    every = [name for name in manifest.LAYOUTS if not manifest.inapplicable(port.architecture, name)]
     return [each for name in names for each in (every if name == "safetensors" and every else [name])]
 
 

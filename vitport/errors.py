@@ -10,8 +10,14 @@ VitportError
 ├── EnvironmentFault       6   a package or a device that was asked for is missing
 └── OutputError            7   the output or the cache can't be written
 
-130 is Ctrl-C. Messages are complete sentences that say what to do; the command line prints them without a traceback.
+130 is one of `INTERRUPTS`. Messages are complete sentences that say what to do; the command line prints them without a
+traceback.
 """
+
+import signal
+
+INTERRUPTS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+"""Signals that end a run early and tidily."""
 
 
 class VitportError(Exception):

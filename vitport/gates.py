@@ -18,6 +18,7 @@ analysis", SIAM J. Sci. Comput. 41, 2019). So the bound is a multiple of a measu
   the logits in the plain published architectures. A limit is never below twice that: a hundredth of a wrong GELU.
 """
 
+import math
 from dataclasses import dataclass
 
 from vitport.metrics import Error
@@ -27,6 +28,10 @@ RATIO = 3.0
 
 FLOOR = 2e-6
 """Of the oracle's spread: no limit is below."""
+
+EXACT = 1e-9
+"""RMS difference of two float64 programs of one function, relative to the spread of the outputs, at most: rounding
+measures 1e-15 to 1e-11, the smallest slip worth catching (LayerNorm epsilon 1e-12 for 1e-6) 1e-7 and more."""
 
 DRAWS = 3
 """Runs of the yardstick per image."""
@@ -44,6 +49,8 @@ class Verdict:
 def float32(measured: Error, yardstick: float, ratio: float = RATIO) -> Verdict:
     """Judges an artifact's error against the RMS error of a good float32 implementation."""
     limit = max(ratio * yardstick, FLOOR * measured.spread)
+    if not math.isfinite(limit):
+        return Verdict(False, limit, "good float32 itself is NaN or infinite here")
     if measured.nonfinite:
         return Verdict(False, limit, f"{measured.nonfinite} of its outputs are NaN or infinite")
     if not measured.rms <= limit:

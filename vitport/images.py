@@ -45,6 +45,15 @@ def normalise(levels: Num[np.ndarray, "*shape"]) -> Float32[np.ndarray, "*shape"
     return (levels.astype(np.float32) - middle) / middle
 
 
+def nudged(images: Images, seed: int) -> Images:
+    """Every value one float32 up, down or as it was; seed 0 leaves them all. Draws all roundings behind it anew."""
+    if seed == 0:
+        return images
+    steps = np.random.PCG64(seed).random_raw(images.size).reshape(images.shape) % 3
+    targets = np.array([-2, 0, 2], np.float32)[steps]
+    return np.where(targets == 0, images, np.nextafter(images, targets))
+
+
 def digest(images: Num[np.ndarray, "*shape"]) -> str:
     """SHA-256 of shape, dtype and values: equal if and only if the arrays are, whatever the machine's byte order."""
     little = np.ascontiguousarray(images, images.dtype.newbyteorder("<"))

@@ -14,7 +14,7 @@ import sys
 import threading
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
 from vitport.errors import (
@@ -26,6 +26,7 @@ from vitport.errors import (
     ParityError,
     UsageError,
 )
+from vitport.formats import ENVIRONMENT
 from vitport.worker import MARK, how_it_died
 
 Watch = Callable[[str, str], None]
@@ -51,12 +52,11 @@ PARALLEL = 2
 
 @dataclass(frozen=True, slots=True)
 class Job:
-    """A task of `worker.TASKS` with JSON arguments, and the environment its interpreter must start with."""
+    """A task of `worker.TASKS` and its JSON arguments."""
 
     name: str
     task: str
     arguments: dict
-    environment: dict[str, str] = field(default_factory=dict)
 
 
 def run(jobs: Sequence[Job], scratch: Path, watch: Watch, timeout: float) -> dict[str, dict]:
@@ -115,11 +115,11 @@ def _run(job: Job, scratch: Path, watch: Watch, timeout: float, group: _Group) -
     specification.write_text(json.dumps({**job.arguments, **facts}))
     with log.open("wb") as errors:
         child = group.start(
-            [sys.executable, "-m", "vitport.worker", str(specification)],
+            [sys.executable, "-P", "-m", "vitport.worker", str(specification)],
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=errors,
-            env={**os.environ, **job.environment, "PYTHONHASHSEED": "0"},
+            env={**os.environ, **ENVIRONMENT, "PYTHONHASHSEED": "0", "PYTHONPATH": _module_path()},
         )
         hung = threading.Event()
         alarm = threading.Timer(timeout, _stop, [child, hung])
@@ -136,6 +136,11 @@ def _run(job: Job, scratch: Path, watch: Watch, timeout: float, group: _Group) -
     value = _result(job.name, result, code, log)
     watch(job.name, "done")
     return value
+
+
+def _module_path() -> str:
+    """PYTHONPATH with this very package on it; the working folder, which `-P` takes off, may hold anything."""
+    return os.pathsep.join(filter(None, [os.environ.get("PYTHONPATH"), str(Path(__file__).parents[1])]))
 
 
 def _stop(child: subprocess.Popen, hung: threading.Event) -> None:
@@ -159,12 +164,19 @@ def _result(name: str, result: Path, code: int, log: Path) -> dict:
         return value
     message = f"{name}: {value.get('error', how_it_died(code))}"
     error = ERRORS.get(value.get("exit_code", BackendError.exit_code), BackendError)
-    tail = log.read_text(errors="replace").splitlines()[-LOG_LINES:]
+    tail = _last_lines(log)
     if error is BackendError and _disk_full(log.parent, tail):
         raise OutputError(f"{message}: the disk is full")
     if error is BackendError:
         message = "\n".join([message, *(f"  | {line}" for line in tail)])
     raise error(message)
+
+
+def _last_lines(log: Path) -> list[str]:
+    """Of a file of any length."""
+    with log.open("rb") as file:
+        file.seek(max(log.stat().st_size - LONGEST_LINE, 0))
+        return file.read().decode(errors="replace").splitlines()[-LOG_LINES:]
 
 
 def _disk_full(folder: Path, last_words: list[str]) -> bool:

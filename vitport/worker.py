@@ -17,10 +17,11 @@ from pathlib import Path
 import numpy as np
 
 from vitport import artifacts, checkpoint, formats
-from vitport.architectures import Architecture, ResNet
+from vitport.architectures import TAPS, Architecture, ResNet
 from vitport.arrays import Images, Params
-from vitport.errors import BackendError, OutputError, VitportError
+from vitport.errors import AssetError, BackendError, OutputError, VitportError
 from vitport.gates import DRAWS
+from vitport.images import nudged
 
 MARK = "\x1evitport "
 """Before a line of progress on standard output; everything else a framework prints there is noise."""
@@ -44,8 +45,7 @@ def export(job: dict) -> dict:
     """
     say(f"importing {' and '.join(formats.FORMATS[job['format']].packages) or 'nothing'}")
     module = formats.module(job["format"])
-    params = checkpoint.read(Path(job["asset"]), architecture_of(job["architecture"]))
-    images = np.load(job["images"])
+    _, params, images = _checkpoint_and_images(job)
     results = {}
     for variant in job["variants"]:
         result = Path(f"{job['result']}.{variant}")
@@ -88,28 +88,32 @@ def oracle(job: dict) -> dict:
     try:
         from vitport.reference import flax_vit
     except ImportError as error:
-        raise formats.missing("the oracle", ("jax", "flax"), "jax", error) from error
+        raise formats.missing("the oracle", formats.ORACLE_PACKAGES, error) from error
     arguments = _checkpoint_and_images(job)
     outputs = {}
     for dtype in ("float64", "float32"):
         say(f"running the reference in {dtype}")
         taps = flax_vit.run(*arguments, dtype)
-        outputs |= {f"{dtype}/{name}": taps[name] for name in ("logits", "pre_logits")}
+        outputs |= {f"{dtype}/{tap}": taps[tap] for tap in TAPS.values()}
     np.savez(job["outputs"], **outputs)
     return {"outputs": job["outputs"], "versions": flax_vit.facts()}
 
 
 def yardstick(job: dict) -> dict:
-    """A good float32 implementation, the definition in NumPy, on the images and on copies one last bit away."""
+    """The definition in NumPy: in float64, to be held to the oracle; in float32, a good implementation of it.
+
+    In float32 it runs on the images and on copies one last bit away.
+    """
     from vitport.backends import numpy as backend
 
-    architecture, params, images = _checkpoint_and_images(job)
-    outputs = {}
+    *model, pixels = _checkpoint_and_images(job)
+    kept = TAPS.values()
+    say("running the definition in float64")
+    runs = {"float64": backend.run(*model, pixels, "classifier", "float64", kept)}
     for draw in range(DRAWS):
         say(f"running NumPy in float32, {draw + 1} of {DRAWS}")
-        nudged = images if draw == 0 else _nudged(images, draw)
-        taps = backend.run(architecture, params, nudged, "classifier", "float32")
-        outputs |= {f"{draw}/{name}": taps[name] for name in ("logits", "pre_logits")}
+        runs[f"float32/{draw}"] = backend.run(*model, nudged(pixels, draw), "classifier", "float32", kept)
+    outputs = {f"{run}/{tap}": taps[tap] for run, taps in runs.items() for tap in kept}
     np.savez(job["outputs"], **outputs)
     return {"outputs": job["outputs"], "versions": {"numpy": np.__version__}}
 
@@ -130,14 +134,16 @@ def say(text: str) -> None:
 
 def _checkpoint_and_images(job: dict) -> tuple[Architecture, Params, Images]:
     architecture = architecture_of(job["architecture"])
-    return architecture, checkpoint.read(Path(job["asset"]), architecture), np.load(job["images"])
+    path = Path(job["asset"])
+    if identity(path) != job["identity"]:
+        raise AssetError(f"{path} changed while it was being converted")
+    return architecture, checkpoint.read(path, architecture), np.load(job["images"])
 
 
-def _nudged(images: Images, seed: int) -> Images:
-    """Every value one float32 up, down or as it was: another draw of all roundings behind it."""
-    steps = np.random.PCG64(seed).random_raw(images.size).reshape(images.shape) % 3
-    targets = np.array([-2, 0, 2], np.float32)[steps]
-    return np.where(targets == 0, images, np.nextafter(images, targets))
+def identity(path: Path) -> list[int]:
+    """What changes when a file is replaced or written to: device, inode, size and time."""
+    facts = path.stat()
+    return [facts.st_dev, facts.st_ino, facts.st_size, facts.st_mtime_ns]
 
 
 def _forked(task: Callable[[], dict], result: Path) -> None:

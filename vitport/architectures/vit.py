@@ -11,8 +11,10 @@ from vitport.architectures.config import Architecture
 from vitport.architectures.ops import Ops, Tensor
 from vitport.arrays import Shapes
 
-VARIANTS = ("classifier", "features")
-"""classifier: logits. features: pre-logits, the class token after the last norm."""
+TAPS = {"classifier": "logits", "features": "pre_logits"}
+"""Variant → the tap it returns: logits, or pre-logits, the class token after the last norm."""
+
+VARIANTS = tuple(TAPS)
 
 LAYER_NORM_EPS = 1e-6
 """Default of flax.linen.LayerNorm, which the checkpoints were trained with."""

@@ -4,7 +4,7 @@ Written for exactness first: every reduction runs over contiguous memory, where 
 log n, not n), and every variance takes two passes.
 """
 
-from collections.abc import Mapping
+from collections.abc import Container, Mapping
 
 import numpy as np
 
@@ -18,9 +18,16 @@ the rounding of the first mean leaves an offset that the whole receptive field a
 (float32 logits of a hybrid with such kernels are 100 times nearer to float64)."""
 
 
-def run(architecture: Architecture, params: Params, images: Images, variant: str, dtype: str = "float64") -> Taps:
-    """Every tap of the forward pass, `logits` or `pre_logits` last; all arithmetic in `dtype`."""
-    ops = NumPyOps()
+def run(
+    architecture: Architecture,
+    params: Params,
+    images: Images,
+    variant: str,
+    dtype: str = "float64",
+    keep: Container[str] | None = None,
+) -> Taps:
+    """The taps of the forward pass, `logits` or `pre_logits` last; all arithmetic in `dtype`. keep: only these taps."""
+    ops = NumPyOps(keep)
     weights = {name: np.asarray(leaf, dtype) for name, leaf in params.items()}
     forward(architecture, ops, weights, images.astype(dtype), variant)
     return ops.taps
@@ -30,7 +37,7 @@ def runner(architecture: Architecture, params: Params, variant: str, ops: type["
     """The definition in float32 as a runner; `ops` where a client computes some operation otherwise."""
 
     def infer(images: Images) -> Logits:
-        return forward(architecture, (ops or NumPyOps)(), params, images, variant)
+        return forward(architecture, (ops or NumPyOps)(keep=()), params, images, variant)
 
     return infer
 
@@ -42,10 +49,11 @@ def same_padding(size: int, window: int, stride: int) -> tuple[int, int]:
 
 
 class NumPyOps:
-    """Operations on ndarrays in whatever float type they have; remembers every tap."""
+    """Operations on ndarrays in whatever float type they have; remembers every tap, or those in `keep`."""
 
-    def __init__(self) -> None:
+    def __init__(self, keep: Container[str] | None = None) -> None:
         self.taps: Taps = {}
+        self._keep = keep
 
     def standardize(self, kernel: np.ndarray, eps: float) -> np.ndarray:
         columns = np.ascontiguousarray(kernel.reshape(-1, kernel.shape[-1]).T)
@@ -116,7 +124,8 @@ class NumPyOps:
         return x[:, 0]
 
     def tap(self, name: str, x: np.ndarray) -> np.ndarray:
-        self.taps[name] = x
+        if self._keep is None or name in self._keep:
+            self.taps[name] = x
         return x
 
 

@@ -1,9 +1,10 @@
-"""The formats that artifacts come in: one module each, with `INPUT`, `output`, `export` and `load`.
+"""The formats that artifacts come in: one module each, with `INPUT`, `VERSIONS`, `output`, `export` and `load`.
 
-`FORMATS` is the table of them: what each needs to be installed, and which environment its process must start with.
+`FORMATS` is the table of them and of what each needs to be installed.
 A module is imported in the process of its own framework only, by `module(name)`.
 
     INPUT: Port                                       the artifact's public input
+    VERSIONS: dict[str, str]                          of the framework that writes and runs it
     output(spec) -> str                               the name of its output
     export(spec, params, folder)                      writes the artifact's files into an empty folder
     load(folder) -> Runner                            reads them back, as a client would, on the CPU in float32
@@ -15,11 +16,17 @@ from importlib.util import find_spec
 from types import MappingProxyType, ModuleType
 
 from vitport import opsets
-from vitport.architectures import Architecture
+from vitport.architectures import TAPS, Architecture
 from vitport.errors import EnvironmentFault
 
-FULL_FLOAT32 = {"NVIDIA_TF32_OVERRIDE": "0", "TF_CPP_MIN_LOG_LEVEL": "2"}
-"""TF32 is on by default in TensorFlow, JAX and ONNX Runtime's CUDA provider: pinned off before one is loaded."""
+ENVIRONMENT = {
+    "CUDA_VISIBLE_DEVICES": "-1",
+    "JAX_PLATFORMS": "cpu",
+    "NVIDIA_TF32_OVERRIDE": "0",
+    "TF_CPP_MIN_LOG_LEVEL": "2",
+}
+"""Of every worker, before its interpreter starts: the proof runs on the CPU, where two frameworks do not fight over
+memory and float32 is float32 (on a GPU, TF32 is the default of TensorFlow, JAX and ONNX Runtime)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,28 +34,29 @@ class Format:
     """One row of the table.
 
     entry: file inside the artifact's folder that a client opens, empty where it opens the folder.
-    packages: what must be importable; extra: the pip extra of vitport that installs it.
+    packages: what must be installed to write it and to read it back.
     """
 
     name: str
     entry: str = ""
     packages: tuple[str, ...] = ()
-    extra: str = ""
-    environment: dict[str, str] = field(default_factory=lambda: dict(FULL_FLOAT32))
 
 
 FORMATS = MappingProxyType(
     {
         row.name: row
         for row in (
-            Format("saved_model", packages=("tensorflow",), extra="tensorflow"),
-            Format("torchscript", entry="model.pt", packages=("torch",), extra="torch"),
-            Format("onnx", entry="model.onnx", packages=("onnx", "onnxruntime"), extra="onnxruntime"),
+            Format("saved_model", packages=("tensorflow",)),
+            Format("torchscript", entry="model.pt", packages=("torch",)),
+            Format("onnx", entry="model.onnx", packages=("onnx", "onnxruntime")),
             Format("safetensors-transformers"),
             Format("safetensors-timm"),
         )
     }
 )
+
+ORACLE_PACKAGES = ("jax", "flax")
+"""What the proof of every format needs."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,33 +85,26 @@ class Export:
     @property
     def tap(self) -> str:
         """The tap that the artifact returns, which is also its output's name unless a manifest sets another."""
-        return "logits" if self.variant == "classifier" else "pre_logits"
+        return TAPS[self.variant]
 
 
 def module(name: str) -> ModuleType:
     """The module of a format; EnvironmentFault with the command that installs what is missing."""
-    row = FORMATS[name]
     try:
         return import_module(f"vitport.formats.{name.replace('-', '_')}")
     except ImportError as error:
-        raise missing(name, row.packages, row.extra, error) from error
+        raise missing(name, FORMATS[name].packages, error) from error
 
 
-def require(name: str) -> None:
-    """EnvironmentFault where a package that the format needs is not installed; imports nothing."""
-    row = FORMATS[name]
-    require_packages(name, row.packages, row.extra)
-
-
-def require_packages(what: str, packages: tuple[str, ...], extra: str) -> None:
-    """EnvironmentFault where one of `packages`, which `what` needs, is not installed."""
+def require(what: str, packages: tuple[str, ...]) -> None:
+    """EnvironmentFault where one of `packages`, which `what` needs, is not installed; imports nothing."""
     for package in packages:
         if find_spec(package) is None:
-            raise missing(what, packages, extra, ImportError(f"no module named {package}"))
+            raise missing(what, packages, ImportError(f"no module named {package}"))
 
 
-def missing(what: str, packages: tuple[str, ...], extra: str, error: ImportError) -> EnvironmentFault:
+def missing(what: str, packages: tuple[str, ...], error: ImportError) -> EnvironmentFault:
     """The error for a package that is not installed, or installed and broken."""
     return EnvironmentFault(
-        f"{what} needs {' and '.join(packages)}, which can't be imported ({error}); pip install 'vitport[{extra}]'"
+        f"{what} needs {' and '.join(packages)}, which can't be imported ({error}); pip install {' '.join(packages)}"
     )

@@ -55,6 +55,17 @@ PROCESS = {
 }
 
 
+def _epsilon():
+    """A slip in the definition that every artifact, and the yardstick with them, is made of."""
+    from vitport.architectures import vit
+
+    vit.LAYER_NORM_EPS = 1.001e-6
+
+
+EVERYWHERE = {"epsilon": _epsilon}
+"""Faults of all workers at once, for the job `all`."""
+
+
 def _raise(error):
     raise error
 
@@ -144,7 +155,9 @@ if "VITPORT_HIDDEN" in os.environ:
 
 if "vitport.worker" in sys.orig_argv and "VITPORT_FAULT" in os.environ:
     JOB, FAULT = os.environ["VITPORT_FAULT"].split(":")
-    if Path(sys.orig_argv[-1]).name == f"{JOB}.job.json":
+    if JOB == "all":
+        EVERYWHERE[FAULT]()
+    elif Path(sys.orig_argv[-1]).name == f"{JOB}.job.json":
         if FAULT in PROCESS:
             PROCESS[FAULT]()
         else:
