@@ -24,12 +24,14 @@ def earlier(whole, tmp_path) -> Path:
 
 # A wrong artifact
 
+OF_DIGITS = r"\(features\) of digits"
+
 WRONG = {
-    "torchscript:erf": r"torchscript \(features\) of digits is not .* RMS error to the oracle is 2\.\d+e-04 \(.*; the limit is",
-    "onnx:scaled": r"onnx \(features\) of digits is not .* RMS error to the oracle is 5\.\d+e-04 \(max .*; the limit is",
-    "safetensors-timm:nan-weight": r"safetensors-timm \(features\) of digits is not .*: 64 of its outputs are NaN or infinite",
-    "onnx:nan-output": r"onnx \(features\) of digits is not the function of the checkpoint: 64 of its outputs are NaN",
-    "safetensors-timm:shape": r"safetensors-timm \(features\) of digits returns \(1, 32\), the oracle \(2, 32\)",
+    "torchscript:erf": rf"torchscript {OF_DIGITS} is not .* RMS error to the oracle is 2\.\d+e-04 \(.*; the limit is",
+    "onnx:scaled": rf"onnx {OF_DIGITS} is not .* RMS error to the oracle is 5\.\d+e-04 \(max .*; the limit is",
+    "safetensors-timm:nan-weight": rf"safetensors-timm {OF_DIGITS} is not .*: 64 of its outputs are NaN or infinite",
+    "onnx:nan-output": rf"onnx {OF_DIGITS} is not the function of the checkpoint: 64 of its outputs are NaN",
+    "safetensors-timm:shape": rf"safetensors-timm {OF_DIGITS} returns \(1, 32\), the oracle \(2, 32\)",
 }
 
 

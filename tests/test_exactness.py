@@ -84,16 +84,14 @@ def applicable(architecture: Architecture) -> list[str]:
     return [name for name in FORMATS if name not in LAYOUTS or not LAYOUTS[name].inapplicable(architecture)]
 
 
-def converted(
-    folder: Path, architecture: str, profile: str, classes: int = 1000, resolution: int | None = None
-) -> Outcome:
-    """A random checkpoint of a published architecture through `convert`."""
-    model = published(architecture, num_classes=classes)
+def converted(folder: Path, name: str, profile: str, model: Architecture | None = None, **choices: object) -> Outcome:
+    """A random checkpoint of `name`, a published architecture or the numbers of `model`, through `convert`."""
+    model = model or published(name)
     synthesize.write(model, folder / "checkpoint.npz", profile=profile)
     path = folder / "random.yaml"
-    values = {"architecture": architecture, "classes": classes, "formats": ", ".join(applicable(model))}
+    values = {"architecture": name, "classes": model.num_classes, "formats": ", ".join(applicable(model))}
     path.write_text(MANIFEST.format(**values), encoding="utf-8")
-    request = Request(manifest=path, out=folder / "out", cache=folder / "cache", offline=True, resolution=resolution)
+    request = Request(manifest=path, out=folder / "out", cache=folder / "cache", offline=True, **choices)
     return convert(request, watch=lambda part, doing: None)
 
 
@@ -120,6 +118,8 @@ def test_every_format_of_a_published_architecture_is_exact(tmp_path: Path, archi
     outcome = converted(tmp_path, architecture, profile)
     assert {entry["format"] for entry in outcome.listing["artifacts"]} == set(applicable(published(architecture)))
     assert_exact(outcome)
+    if published(architecture).resnet and profile == "stress":
+        assert all(entry["error"]["ratio"] < 1 for entry in outcome.listing["artifacts"]), "JAX float32 is not beaten"
 
 
 @pytest.mark.slow
@@ -127,6 +127,30 @@ def test_every_format_of_a_published_architecture_is_exact(tmp_path: Path, archi
 def test_another_resolution_is_exact_too(tmp_path: Path, architecture: str) -> None:
     outcome = converted(tmp_path, architecture, "realistic", resolution=384)
     assert outcome.listing["resolution"] == 384
+    assert_exact(outcome)
+
+
+@pytest.mark.slow
+def test_the_head_of_imagenet_21k(tmp_path: Path) -> None:
+    outcome = converted(tmp_path, "S_32", "realistic", published("S_32", num_classes=21843))
+    assert {entry["output"]["width"] for entry in outcome.listing["artifacts"]} == {21843, 384}
+    assert_exact(outcome)
+
+
+@pytest.mark.slow
+def test_weights_past_two_gigabytes_lie_beside_the_model(tmp_path: Path) -> None:
+    """Written, passed through the full checker, and run: 2.5 GB."""
+    outcome = converted(tmp_path, "H_14", "realistic", formats=["onnx"], variants=["classifier"])
+    (entry,) = outcome.listing["artifacts"]
+    assert [file["path"] for file in entry["files"]] == ["model.onnx", "model.onnx.data"]
+    assert entry["files"][1]["bytes"] > 2**31
+    assert entry["error"]["rms"] <= entry["error"]["limit"]
+
+
+def test_pre_logits_of_2020(tmp_path: Path) -> None:
+    numbers = {"patch": 32, "width": 48, "depth": 2, "heads": 3, "mlp_width": 96, "representation_size": 40}
+    outcome = converted(tmp_path, str(numbers), "realistic", Architecture(**numbers))
+    assert {entry["output"]["width"] for entry in outcome.listing["artifacts"]} == {1000, 40}
     assert_exact(outcome)
 
 
