@@ -1,4 +1,4 @@
-"""The grammar of published names: read and written back without loss, and refused field by field."""
+"""The grammar of published names: every field read, or refused with what it can be."""
 
 from contextlib import suppress
 
@@ -29,12 +29,6 @@ def augreg_names(draw: st.DrawFn) -> str:
 
 @given(augreg_names())
 @settings(max_examples=200, deadline=None)
-def test_format_undoes_parse(name: str) -> None:
-    assert names.format(names.parse(name)) == name
-
-
-@given(augreg_names())
-@settings(max_examples=50, deadline=None)
 def test_addresses_are_read_back(name: str) -> None:
     checkpoint = names.parse(name)
     assert checkpoint.url == f"gs://vit_models/augreg/{name}.npz"
@@ -44,7 +38,6 @@ def test_addresses_are_read_back(name: str) -> None:
 @pytest.mark.parametrize("name", [f"{folder}/{stem}" for folder, files in names.ORIGINALS.items() for stem in files])
 def test_the_collections_of_2020(name: str) -> None:
     checkpoint = names.parse(name)
-    assert names.format(checkpoint) == name
     assert names.parse(checkpoint.url) == names.parse(checkpoint.mirror) == checkpoint
     pretrained = name.startswith("imagenet21k/")
     assert checkpoint.num_classes == (21843 if pretrained else 1000)
@@ -190,10 +183,11 @@ def test_refused_addresses(name: str, message: str) -> None:
 @settings(max_examples=200, deadline=None)
 def test_whatever_the_text_only_a_usage_error_comes_out(text: str) -> None:
     with suppress(UsageError):
-        assert names.parse(names.format(names.parse(text))) == names.parse(text)
+        checkpoint = names.parse(text)
+        assert names.parse(checkpoint.url) == checkpoint
 
 
 def test_every_augreg_architecture_is_published() -> None:
     built = {name: names.parse(S16.replace("S_16", name)).architecture for name in names.ARCHITECTURES}
     assert [a.num_classes for a in built.values()] == [21843] * len(names.ARCHITECTURES)
-    assert {a.family for a in built.values()} == {"vit", "hybrid"}
+    assert {a.resnet is None for a in built.values()} == {True, False}

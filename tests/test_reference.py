@@ -10,6 +10,7 @@ import pytest
 
 from vitport import images
 from vitport.architectures import PUBLISHED, Architecture, ResNet, parameter_shapes, published
+from vitport.errors import BackendError
 from vitport.reference import flax_vit
 
 PLAIN = Architecture(patch=8, width=24, depth=2, heads=3, mlp_width=40, resolution=32, num_classes=5)
@@ -361,3 +362,9 @@ def test_products_ask_for_the_highest_precision(monkeypatch):
 def _precision_of_a_product():
     square = jax.numpy.ones((2, 2))
     return jax.make_jaxpr(jax.numpy.dot)(square, square).eqns[-1].params["precision"]
+
+
+def test_an_oracle_of_another_type_is_refused_even_without_assertions(plain, monkeypatch):
+    monkeypatch.setattr(flax_vit, "_apply", lambda *arguments: {"pre_logits": np.zeros((2, 4), np.float32)})
+    with pytest.raises(BackendError, match=r"asked for float64 and JAX computed \{'pre_logits': 'float32'\}"):
+        flax_vit.run(plain.architecture, {}, np.zeros((2, 16, 16, 3), np.float32))

@@ -1,4 +1,4 @@
-"""The names of published checkpoint files, read into their fields and written back.
+"""The names of published checkpoint files, read into their fields.
 
 AugReg (arXiv:2106.10270, vit_jax_augreg.ipynb):
 `ARCH-DS-EPep-lr_LR-aug_AUG-wd_WD-do_DO-sd_SD[--FTDS-steps_S-lr_FTLR-res_RES]`.
@@ -163,19 +163,6 @@ def parse(name_or_url: str) -> CheckpointName:
     )
 
 
-def format(name: CheckpointName) -> str:
-    """The shortest name that `parse` reads back: an AugReg name alone, one of 2020 after its collection."""
-    if name.recipe is None:
-        return f"{name.collection}/{name.stem}"
-    recipe, tuning = name.recipe, name.finetuning
-    values = (name.architecture_name, name.dataset, recipe.epochs, recipe.lr, recipe.augmentation)
-    text = _spell(PRETRAINING, (*values, recipe.weight_decay, recipe.dropout, recipe.stochastic_depth))
-    if tuning is None:
-        return text
-    steps = next(spelling for spelling, count in STEPS.items() if count == tuning.steps)
-    return f"{text}--{_spell(FINETUNING, (tuning.dataset, steps, tuning.lr, tuning.resolution))}"
-
-
 def _split(name_or_url: str) -> tuple[str, str]:
     path = name_or_url
     for prefix in (BUCKET, MIRROR):
@@ -253,7 +240,3 @@ def _check(field: str, text: str, choices: Iterable[str], stem: str) -> None:
     close = get_close_matches(text, choices, n=1, cutoff=0.5)
     hint = f"; did you mean {close[0]}?" if close else ""
     raise UsageError(f"{stem}: {field} {text!r} is not one of {', '.join(choices)}{hint}")
-
-
-def _spell(grammar: Grammar, values: tuple[str | int | float, ...]) -> str:
-    return "-".join(spelling.format(value) for (_, spelling, _), value in zip(grammar, values, strict=True))

@@ -64,11 +64,6 @@ class Architecture:
         return " and ".join(str(size) for size in (below, below + self.stride) if size)
 
     @property
-    def family(self) -> str:
-        """`vit` or `hybrid`."""
-        return "vit" if self.resnet is None else "hybrid"
-
-    @property
     def stride(self) -> int:
         """Pixels of the image that one token spans along a side."""
         return self.patch * (self.resnet.stride if self.resnet else 1)
