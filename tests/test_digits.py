@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from clients import need
 
 from vitport import checkpoint, images, manifest, npz
 from vitport.architectures import Architecture, ResNet, parameter_shapes
@@ -108,8 +109,8 @@ def test_held_out_images_are_a_fifth_of_the_digits_and_every_class_is_there():
 
 
 def test_held_out_images_are_the_split_that_the_script_makes():
-    datasets = pytest.importorskip("sklearn.datasets")
-    selection = pytest.importorskip("sklearn.model_selection")
+    datasets = need("sklearn.datasets")
+    selection = need("sklearn.model_selection")
     digits, arrays = datasets.load_digits(), npz.read(FOLDER / "digits_images.npz")
     split = selection.train_test_split(
         digits.images, digits.target, test_size=0.2, random_state=0, stratify=digits.target

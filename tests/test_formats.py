@@ -17,6 +17,7 @@ import pytest
 import small
 import tensorflow as tf
 import torch
+from clients import need
 from export_all import NAMES, PROVENANCE, applicable
 from flax.traverse_util import flatten_dict
 from tensorflow.core.protobuf import fingerprint_pb2, saved_model_pb2
@@ -596,7 +597,7 @@ def test_timms_epsilons_are_those_of_its_model() -> None:
     import torchvision_shim
 
     torchvision_shim.install()
-    client = pytest.importorskip("timm", reason="timm is not installed")
+    client = need("timm")
     with torch.device("meta"):
         model = client.create_model("vit_small_r26_s32_224", pretrained=False)
     kinds = {"StdConv2dSame": safetensors_timm.TIMM_STD_CONV_EPS, "GroupNormAct": safetensors_timm.TIMM_GROUP_NORM_EPS}

@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+from clients import need
 
 from vitport import images
 from vitport.errors import UsageError
@@ -9,7 +10,7 @@ from vitport.errors import UsageError
 
 @pytest.fixture(scope="module")
 def tf():
-    return pytest.importorskip("tensorflow")
+    return need("tensorflow")
 
 
 def _picture(*shape: int) -> np.ndarray:

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from clients import need
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
@@ -17,7 +18,7 @@ from vitport.errors import AssetError
 from vitport.formats import safetensors_file
 from vitport.formats.safetensors_file import ALIGNMENT, METADATA
 
-library = pytest.importorskip("safetensors.numpy", reason="safetensors is not installed")
+library = need("safetensors.numpy")
 
 SHAPES = {"b": (3, 4), "a.weight": (2, 3, 5), "scalar": (), "empty": (0, 7), "π": (1,)}
 
