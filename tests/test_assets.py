@@ -14,13 +14,14 @@ from concurrent.futures import ThreadPoolExecutor
 from email.utils import formatdate
 from pathlib import Path
 
+import filelock
 import numpy as np
 import pytest
 import server as web
 
-from vitport import assets, npz
+from vitport import assets, names, npz
 from vitport.assets import addresses, download
-from vitport.assets.partial import Partial
+from vitport.assets.partial import Partial, _host
 from vitport.errors import AssetError, OutputError
 
 
@@ -351,6 +352,50 @@ def test_all_places_are_named(server: web.Server, cache: Path, tmp_path: Path) -
     assert [line.strip().split(" ")[0] for line in str(error.value).splitlines()[1:]] == ["there", url]
 
 
+def test_two_spellings_of_one_address_are_tried_once(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    opened: list[str] = []
+
+    def refuse(pool: object, address: str, headers: object) -> None:
+        opened.append(address)
+        raise AssetError(f"{address} is gone")
+
+    monkeypatch.setattr(download, "_get", refuse)
+    mirror = "https://storage.googleapis.com/vit_models/augreg/x.npz"
+    with pytest.raises(AssetError, match="is gone"):
+        assets.fetch(["gs://vit_models/augreg/x.npz", mirror, "gs://vit_models/augreg/x.npz"], cache=cache)
+    assert opened == [mirror]
+
+
+def test_two_spellings_of_one_address_share_the_cache(cache: Path) -> None:
+    spellings = ("gs://b/R50+x.npz", "https://storage.googleapis.com/b/R50%2Bx.npz")
+    assert len({assets.cache_path(url, None, cache) for url in spellings}) == 1
+
+
+def test_every_wait_is_told(server: web.Server, body: bytes, cache: Path) -> None:
+    told: list[str] = []
+    url = server.serve("/x.npz", web.status(503), web.status(429, **{"Retry-After": "7"}), web.ranged(body))
+    assets.fetch([url], cache=cache, tell=told.append)
+    assert told == [
+        "the server answered 503; trying again in 1 seconds",
+        "the server answered 429; trying again in 7 seconds",
+    ]
+
+
+def test_waiting_for_another_process_is_told(server: web.Server, body: bytes, cache: Path) -> None:
+    url, told = server.serve("/x.npz", web.ranged(body)), []
+    cache.mkdir()
+    target = assets.cache_path(url, None, cache)
+    other = filelock.FileLock(target.with_name(f"{target.name}.lock"), thread_local=False)
+    other.acquire()
+
+    def tell(message: str) -> None:
+        told.append(message)
+        other.release()
+
+    assert assets.fetch([url], cache=cache, tell=tell).sha256 == sha(body)
+    assert told == [f"waiting for another process that downloads {target.name}"]
+
+
 def test_nothing_listens(cache: Path, waits: list[float]) -> None:
     with pytest.raises(AssetError, match=r"nothing answers there \(is there a network\?\), 5 times"):
         assets.fetch(["http://127.0.0.1:1/x.npz"], cache=cache)
@@ -409,6 +454,11 @@ def test_offline_says_what_to_do(cache: Path) -> None:
     assert not cache.exists()
 
 
+def test_offline_does_not_advise_a_network_for_an_address_that_no_network_opens(cache: Path) -> None:
+    with pytest.raises(AssetError, match=r"^s3://b/x\.npz can't be opened; use gs://"):
+        assets.fetch(["s3://b/x.npz"], cache=cache, offline=True)
+
+
 def test_a_cache_that_cannot_be_written(server: web.Server, body: bytes, tmp_path: Path) -> None:
     (tmp_path / "file").write_bytes(b"")
     with pytest.raises(OutputError, match=r"the cache .* can't be written: .*; set VITPORT_CACHE to another folder"):
@@ -438,6 +488,20 @@ def test_names_in_the_cache_are_harmless(cache: Path) -> None:
     assert len(path.name) < 200
 
 
+def test_names_in_the_cache_are_whole_and_fit_a_file_system(cache: Path) -> None:
+    longest = "-".join(max(values, key=len) for values in _spelled(names.PRETRAINING))
+    longest += "--" + "-".join(max(values, key=len) for values in _spelled(names.FINETUNING)) + ".npz"
+    assert assets.cache_path(f"gs://b/{longest}", "0" * 64, cache).name == f"{'0' * 64}-{longest}"
+    cache.mkdir()
+    endless = assets.cache_path("gs://b/" + "f" * 300, "0" * 64, cache)
+    partial = Partial.claim(endless)
+    assert len(partial.folder.name) + 40 + len("4194304") - len(_host()) - len(str(os.getpid())) <= 255
+
+
+def _spelled(grammar: names.Grammar) -> list[list[str]]:
+    return [[spelling.format(value) for value in values] for _, spelling, values in grammar]
+
+
 # Several processes.
 
 
@@ -460,7 +524,7 @@ def test_two_processes_download_once(server: web.Server, body: bytes, cache: Pat
 
 
 def test_without_locks_all_are_right(server: web.Server, body: bytes, cache: Path, monkeypatch) -> None:
-    monkeypatch.setattr(assets, "_lock", contextlib.nullcontext)
+    monkeypatch.setattr(assets, "_lock", lambda target, tell: contextlib.nullcontext())
     url = server.serve("/x.npz", web.ranged(body))
     with ThreadPoolExecutor(8) as threads:
         found = list(threads.map(lambda _: assets.fetch([url], cache=cache), range(8)))

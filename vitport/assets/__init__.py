@@ -19,15 +19,22 @@ from pathlib import Path
 
 from vitport import npz
 from vitport.archive import refuse_irregular, what_it_is_instead
-from vitport.assets.addresses import is_remote, resolve
+from vitport.assets.addresses import is_remote, permit, resolve
 from vitport.assets.partial import Partial
 from vitport.errors import AssetError, OutputError
 
 Progress = Callable[[int, int | None], None]
 """Told the bytes that are here, and how many there will be if known."""
 
+Tell = Callable[[str], None]
+"""Told why nothing happens for longer than a second: another attempt, another process."""
+
 LOCK_WAIT = 900.0
 """Seconds that one process waits for another's download of the same file, before it makes its own."""
+
+LONGEST_NAME = 120
+"""Characters of a file's own name in the cache: all of a published one, and with a SHA-256 before it and the name of a
+partial download behind it within the 255 that file systems allow."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,6 +55,14 @@ class _Expected:
     size: int | None
 
 
+@dataclass(frozen=True, slots=True)
+class _Listener:
+    """Who follows a download."""
+
+    progress: Progress
+    tell: Tell
+
+
 def default_cache() -> Path:
     """VITPORT_CACHE, or the cache folder that the operating system gives each user."""
     import platformdirs
@@ -63,24 +78,30 @@ def fetch(
     cache: Path | None = None,
     offline: bool = False,
     progress: Progress | None = None,
+    tell: Tell = lambda message: None,
 ) -> Asset:
     """The file at the first of `urls` that has it: `gs://`, `hf://` or `https://`; local paths are used in place.
 
     sha256, size: of the file, checked if given. cache: where downloads are kept. offline: use only what is here.
+    Two spellings of one address, `gs://` and its https mirror, are tried once.
     Raises AssetError where no address gives the file expected, OutputError where the cache can't be written.
     """
     expected, cache = _Expected(sha256, size), cache or default_cache()
-    failures = []
+    listener = _Listener(progress or (lambda done, total: None), tell)
+    failures: dict[str, str] = {}
     for url in urls:
+        place = url
         try:
             if not is_remote(url):
                 return _verified(Path(url), url, expected)
-            return _cached(url, expected, cache) or _download(url, expected, cache, offline, progress)
+            place = resolve(url)
+            if place not in failures:
+                return _cached(url, expected, cache) or _download(url, expected, cache, offline, listener)
         except AssetError as error:
-            failures.append(str(error))
+            failures[place] = str(error)
     if len(failures) == 1:
-        raise AssetError(failures[0])
-    places = "".join(f"\n  {failure}" for failure in failures)
+        raise AssetError(*failures.values())
+    places = "".join(f"\n  {failure}" for failure in failures.values())
     raise AssetError(f"none of the {len(failures)} places has the file:{places}")
 
 
@@ -96,8 +117,9 @@ def digest(path: Path) -> str:
 
 def cache_path(url: str, sha256: str | None, cache: Path) -> Path:
     """Where a remote file is kept: named by its content if that is known, so that mirrors share it, else by address."""
-    name = re.sub(r"[^A-Za-z0-9._-]", "_", resolve(url).rpartition("/")[2])[-100:]
-    return cache / f"{sha256 or hashlib.sha256(url.encode()).hexdigest()[:32]}-{name}"
+    address = resolve(url)
+    name = re.sub(r"[^A-Za-z0-9._-]", "_", address.rpartition("/")[2])[-LONGEST_NAME:]
+    return cache / f"{sha256 or hashlib.sha256(address.encode()).hexdigest()[:32]}-{name}"
 
 
 def _verified(path: Path, name: str, expected: _Expected, found: str | None = None) -> Asset:
@@ -149,7 +171,8 @@ def _remembered(path: Path) -> str | None:
         return None
 
 
-def _download(url: str, expected: _Expected, cache: Path, offline: bool, progress: Progress | None) -> Asset:
+def _download(url: str, expected: _Expected, cache: Path, offline: bool, listener: _Listener) -> Asset:
+    permit(resolve(url))
     target = cache_path(url, expected.sha256, cache)
     if offline:
         raise AssetError(
@@ -158,8 +181,8 @@ def _download(url: str, expected: _Expected, cache: Path, offline: bool, progres
         )
     try:
         cache.mkdir(parents=True, exist_ok=True)
-        with _lock(target):
-            return _cached(url, expected, cache) or _download_alone(url, expected, target, progress)
+        with _lock(target, listener.tell):
+            return _cached(url, expected, cache) or _download_alone(url, expected, target, listener)
     except OSError as error:
         reason = error.strerror or error
         raise OutputError(
@@ -167,12 +190,12 @@ def _download(url: str, expected: _Expected, cache: Path, offline: bool, progres
         ) from error
 
 
-def _download_alone(url: str, expected: _Expected, target: Path, progress: Progress | None) -> Asset:
+def _download_alone(url: str, expected: _Expected, target: Path, listener: _Listener) -> Asset:
     from vitport.assets.download import download
 
     partial = Partial.claim(target)
     try:
-        found = download(url, partial, expected.size, progress or (lambda done, total: None))
+        found = download(url, partial, expected.size, listener.progress, listener.tell)
     except OSError:
         partial.discard()
         raise
@@ -204,13 +227,17 @@ def _remember(target: Path, found: str) -> None:
 
 
 @contextlib.contextmanager
-def _lock(target: Path) -> Iterator[None]:
+def _lock(target: Path, tell: Tell) -> Iterator[None]:
     """Holds the lock of the file, where locks work; an optimisation, so every failure of it is ignored."""
     import filelock
 
-    lock = filelock.FileLock(target.with_name(f"{target.name}.lock"), timeout=LOCK_WAIT)
+    lock = filelock.FileLock(target.with_name(f"{target.name}.lock"))
     with contextlib.suppress(filelock.Timeout, NotImplementedError, OSError):
-        lock.acquire()
+        try:
+            lock.acquire(timeout=1)
+        except filelock.Timeout:
+            tell(f"waiting for another process that downloads {target.name}")
+            lock.acquire(timeout=LOCK_WAIT)
     try:
         yield
     finally:

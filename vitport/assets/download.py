@@ -76,10 +76,16 @@ class Transient(Exception):
         self.wait = wait
 
 
-def download(url: str, partial: Partial, size: int | None, progress: Callable[[int, int | None], None]) -> str:
+def download(
+    url: str,
+    partial: Partial,
+    size: int | None,
+    progress: Callable[[int, int | None], None],
+    tell: Callable[[str], None] = lambda message: None,
+) -> str:
     """Completes `partial` with the file at `url` and returns its SHA-256.
 
-    size: bytes that the file has, None if unknown. progress: told bytes so far and in all.
+    size: bytes that the file has, None if unknown. progress: told bytes so far and in all. tell: told of every wait.
     Raises AssetError once the server refuses, gives another size, or failed too often.
     """
     failures, furthest = 0, partial.size
@@ -92,7 +98,9 @@ def download(url: str, partial: Partial, size: int | None, progress: Callable[[i
             if failures >= PATIENCE.attempts:
                 kept = f"; the {partial.size} bytes that came are kept for the next run" if partial.size else ""
                 raise AssetError(f"{url} could not be downloaded: {error}, {failures} times{kept}") from None
-            PATIENCE.sleep(_wait(url, error, failures))
+            wait = _wait(url, error, failures)
+            tell(f"{error}; trying again in {wait:.0f} seconds")
+            PATIENCE.sleep(wait)
 
 
 def _wait(url: str, error: Transient, failures: int) -> float:
