@@ -4,7 +4,8 @@ The fast part runs small models and two published ones in the three engines that
 The slow part is `vitport convert` itself, every format and both variants of nine published architectures.
 """
 
-from collections.abc import Callable
+import shutil
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -68,7 +69,7 @@ LAYOUTS = {"safetensors-transformers": huggingface, "safetensors-timm": timm}
 MANIFEST = """
 schema: 1
 name: random
-title: {architecture} with random weights
+title: random weights
 asset: {{url: checkpoint.npz}}
 architecture: {architecture}
 resolution: 224
@@ -95,7 +96,18 @@ def converted(folder: Path, name: str, profile: str, model: Architecture | None 
     return convert(request, watch=lambda part, doing: None)
 
 
-def assert_exact(outcome: Outcome) -> None:
+LOST = {"realistic": 1e-4, "stress": 1e-2}
+"""Of the spread, what no limit may exceed: float32 itself loses up to 8e-4 in the 24 stressed blocks of L/16."""
+
+
+@pytest.fixture
+def workplace(tmp_path: Path) -> Iterator[Path]:
+    """A folder that is emptied after the test: the artifacts of L/16 alone are 12 GB."""
+    yield tmp_path
+    shutil.rmtree(tmp_path)
+
+
+def assert_exact(outcome: Outcome, profile: str = "realistic") -> None:
     """Every format in both variants is there and within the gate."""
     entries = outcome.listing["artifacts"]
     found = {(entry["format"], entry["variant"]) for entry in entries}
@@ -104,7 +116,7 @@ def assert_exact(outcome: Outcome) -> None:
     assert {"saved_model", "torchscript", "onnx"} <= formats
     for entry in entries:
         error, spread = entry["error"], outcome.listing["reference"][entry["variant"]]["spread"]
-        assert 0 < error["rms"] <= error["limit"] <= 1e-3 * spread, entry["path"]
+        assert 0 < error["rms"] <= error["limit"] <= LOST[profile] * spread, entry["path"]
         assert (outcome.out / entry["path"]).exists()
 
 
@@ -114,42 +126,42 @@ PUBLISHED = ("Ti_16", "S_16", "S_32", "R_Ti_16", "R26_S_32", "B_16", "B_32", "L_
 @pytest.mark.slow
 @pytest.mark.parametrize("architecture", PUBLISHED)
 @each_profile
-def test_every_format_of_a_published_architecture_is_exact(tmp_path: Path, architecture: str, profile: str) -> None:
-    outcome = converted(tmp_path, architecture, profile)
+def test_every_format_of_a_published_architecture_is_exact(workplace: Path, architecture: str, profile: str) -> None:
+    outcome = converted(workplace, architecture, profile)
     assert {entry["format"] for entry in outcome.listing["artifacts"]} == set(applicable(published(architecture)))
-    assert_exact(outcome)
+    assert_exact(outcome, profile)
     if published(architecture).resnet and profile == "stress":
         assert all(entry["error"]["ratio"] < 1 for entry in outcome.listing["artifacts"]), "JAX float32 is not beaten"
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("architecture", ["S_16", "R26_S_32"])
-def test_another_resolution_is_exact_too(tmp_path: Path, architecture: str) -> None:
-    outcome = converted(tmp_path, architecture, "realistic", resolution=384)
+def test_another_resolution_is_exact_too(workplace: Path, architecture: str) -> None:
+    outcome = converted(workplace, architecture, "realistic", resolution=384)
     assert outcome.listing["resolution"] == 384
     assert_exact(outcome)
 
 
 @pytest.mark.slow
-def test_the_head_of_imagenet_21k(tmp_path: Path) -> None:
-    outcome = converted(tmp_path, "S_32", "realistic", published("S_32", num_classes=21843))
+def test_the_head_of_imagenet_21k(workplace: Path) -> None:
+    outcome = converted(workplace, "S_32", "realistic", published("S_32", num_classes=21843))
     assert {entry["output"]["width"] for entry in outcome.listing["artifacts"]} == {21843, 384}
     assert_exact(outcome)
 
 
 @pytest.mark.slow
-def test_weights_past_two_gigabytes_lie_beside_the_model(tmp_path: Path) -> None:
+def test_weights_past_two_gigabytes_lie_beside_the_model(workplace: Path) -> None:
     """Written, passed through the full checker, and run: 2.5 GB."""
-    outcome = converted(tmp_path, "H_14", "realistic", formats=["onnx"], variants=["classifier"])
+    outcome = converted(workplace, "H_14", "realistic", formats=["onnx"], variants=["classifier"])
     (entry,) = outcome.listing["artifacts"]
     assert [file["path"] for file in entry["files"]] == ["model.onnx", "model.onnx.data"]
     assert entry["files"][1]["bytes"] > 2**31
     assert entry["error"]["rms"] <= entry["error"]["limit"]
 
 
-def test_pre_logits_of_2020(tmp_path: Path) -> None:
+def test_pre_logits_of_2020(workplace: Path) -> None:
     numbers = {"patch": 32, "width": 48, "depth": 2, "heads": 3, "mlp_width": 96, "representation_size": 40}
-    outcome = converted(tmp_path, str(numbers), "realistic", Architecture(**numbers))
+    outcome = converted(workplace, str(numbers), "realistic", Architecture(**numbers))
     assert {entry["output"]["width"] for entry in outcome.listing["artifacts"]} == {1000, 40}
     assert_exact(outcome)
 
