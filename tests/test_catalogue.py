@@ -73,6 +73,18 @@ def test_a_missing_folder_is_refused(tmp_path: Path) -> None:
         catalogue.rows(tmp_path / "nowhere")
 
 
+def test_own_manifests_stand_beside_the_shipped_ones(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "manifests").mkdir()
+    for name in ("mine", "digits"):
+        (tmp_path / "manifests" / f"{name}.yaml").touch()
+    monkeypatch.chdir(tmp_path)
+    rows = {row.name: row for row in catalogue.rows()}
+    assert list(rows) == sorted([*rows])
+    assert rows.keys() == {"mine"} | {path.stem for path in MANIFESTS.glob("*.yaml")}
+    assert [name for name, row in rows.items() if row.problem] == ["digits", "mine"], "one's own go first"
+    assert [row.name for row in catalogue.rows(Path("manifests"))] == ["digits", "mine"]
+
+
 def test_json_has_every_column() -> None:
     row = catalogue.Row(name="é", problem="no")
     assert json.loads(catalogue.to_json([row])) == [

@@ -9,7 +9,7 @@ from pathlib import Path
 import jsonschema
 import pytest
 
-from vitport import manifest, yaml_marks
+from vitport import manifest, opsets, yaml_marks
 from vitport.architectures import PUBLISHED, VARIANTS, parameter_shapes, published
 from vitport.errors import ManifestError, UsageError
 from vitport.manifest_schema import json_schema
@@ -297,9 +297,17 @@ REFUSALS: dict[str, tuple[list[tuple[str, str]], str]] = {
     ),
     "vast resolution": (
         [("resolution: 32", "resolution: 1000000000")],
-        "10:1: resolution: must be 8192 or less, not 1000000000",
+        "10:1: resolution: must be 4096 or less, not 1000000000",
     ),
     "labels": ([("[a, b, c]", "[a, b]")], "12:1: labels: 2 labels for 3 classes"),
+    "equal labels": (
+        [("[a, b, c]", "[crane, cranes, crane]")],
+        "12:1: labels: crane stands here more than once",
+    ),
+    "many equal labels": (
+        [("[a, b, c]", "[a, a, b, b, c, c, d, d]")],
+        "12:1: labels: a and b and c and others stand here more than once",
+    ),
     "labels of another set": ([("[a, b, c]", "imagenet2012")], "12:1: labels: 1000 labels for 3 classes"),
     "labels are a number": (
         [("[a, b, c]", "7")],
@@ -443,6 +451,9 @@ def test_with_resolution(written: Callable[[str], Path]) -> None:
     assert read.architecture.grid == 4
     with pytest.raises(UsageError, match="resolution 65 is not a multiple of 8"):
         manifest.with_resolution(read, 65)
+    assert manifest.with_resolution(read, 4096).architecture.grid == 512
+    with pytest.raises(UsageError, match="resolution 4104 is too large; the largest is 4096"):
+        manifest.with_resolution(read, 4104)
 
 
 def test_find_by_path_by_name_and_in_the_package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -456,6 +467,8 @@ def test_find_by_path_by_name_and_in_the_package(tmp_path: Path, monkeypatch: py
     assert manifest.find("mine") == Path("manifests/mine.yaml")
     assert manifest.find("both") == Path("manifests/both.yaml"), "one's own goes first"
     assert manifest.find("theirs") == tmp_path / "package" / "theirs.yaml"
+    assert manifest.named() == {name: manifest.find(name) for name in ("both", "mine", "theirs")}
+    assert manifest.named([tmp_path / "package"]).keys() == {"both", "theirs"}
 
 
 @pytest.mark.parametrize(
@@ -469,6 +482,34 @@ def test_find_suggests(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, asked: s
     with pytest.raises(UsageError) as caught:
         manifest.find(asked)
     assert str(caught.value) == f"there is no manifest {asked!r}, neither a file nor a name; {hint}"
+
+
+def test_find_refuses_a_folder_but_not_the_name_of_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("digits").mkdir()
+    Path("somewhere").mkdir()
+    assert manifest.find("digits").is_file()
+    with pytest.raises(UsageError, match="somewhere is a folder; name a manifest, or see what is there"):
+        manifest.find("somewhere")
+
+
+@pytest.mark.parametrize("name", ["x" * 5000, "a\0b", ""], ids=["too long for a path", "null", "empty"])
+def test_find_takes_any_text(name: str) -> None:
+    with pytest.raises(UsageError, match="neither a file nor a name") as caught:
+        manifest.find(name)
+    assert len(str(caught.value)) < 300
+
+
+def test_a_path_that_is_too_long_is_a_missing_file() -> None:
+    assert refusal(Path("x" * 5000)) == [" there is no such file"]
+
+
+def test_the_documentation_gives_the_range_of_opsets() -> None:
+    root = MANIFESTS[0].parent.parent
+    row = f"| `onnx.opset` | {opsets.OPSETS.start} to {opsets.OPSETS.stop - 1} | {opsets.DEFAULT} |"
+    assert row in (root / "docs" / "manifest.md").read_text(encoding="utf-8")
+    option = f"`--opset {opsets.OPSETS.start}` to `{opsets.OPSETS.stop - 1}`"
+    assert option in (root / "README.md").read_text(encoding="utf-8")
 
 
 def test_the_worked_example_of_the_documentation(tmp_path: Path) -> None:

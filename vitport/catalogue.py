@@ -1,4 +1,4 @@
-"""What `vitport list` shows: a row for every manifest of a folder, valid or not."""
+"""What `vitport list` shows: a row for every manifest, valid or not."""
 
 import json
 from collections.abc import Sequence
@@ -8,7 +8,7 @@ from pathlib import Path
 
 from vitport.architectures import Architecture, parameter_shapes
 from vitport.errors import ManifestError, UsageError
-from vitport.manifest import Manifest, read
+from vitport.manifest import Manifest, named, read
 
 BYTES_PER_PARAMETER = 4
 """Published checkpoints are float32."""
@@ -32,11 +32,14 @@ class Row:
     problem: str | None = None
 
 
-def rows(folder: Path) -> list[Row]:
-    """A row for each `*.yaml` in `folder`, by name. Raises UsageError if there is no such folder."""
-    if not folder.is_dir():
+def rows(folder: Path | None = None) -> list[Row]:
+    """A row for each manifest in `folder`, by name; without one, for each that can be meant by its name.
+
+    Raises UsageError if there is no such folder.
+    """
+    if folder and not folder.is_dir():
         raise UsageError(f"{folder}: there is no such folder of manifests")
-    return [_row(path) for path in sorted(folder.glob("*.yaml"))]
+    return [_row(path) for path in named([folder] if folder else ()).values()]
 
 
 def to_json(rows: Sequence[Row]) -> str:

@@ -7,7 +7,9 @@ that editors use.
 
 import hashlib
 import json
-from collections.abc import Iterator
+import os
+import reprlib
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -22,6 +24,7 @@ from vitport.manifest_errors import Problem, listing, problem, suggestion
 from vitport.manifest_schema import (
     FORMATS,
     IMAGENET,
+    LARGEST_RESOLUTION,
     ArchitectureFields,
     AssetFields,
     GatesFields,
@@ -31,7 +34,17 @@ from vitport.manifest_schema import (
     json_schema,
 )
 
-__all__ = ["FORMATS", "Asset", "Manifest", "applicable_formats", "find", "inapplicable", "read", "with_resolution"]
+__all__ = [
+    "FORMATS",
+    "Asset",
+    "Manifest",
+    "applicable_formats",
+    "find",
+    "inapplicable",
+    "named",
+    "read",
+    "with_resolution",
+]
 
 SCHEMA = Path(__file__).parent / "schemas" / "manifest.schema.json"
 
@@ -104,17 +117,27 @@ def find(name_or_path: str) -> Path:
 
     Raises UsageError with the closest names if there is none.
     """
-    if Path(name_or_path).is_file():
+    if os.path.isfile(name_or_path):
         return Path(name_or_path)
-    names = {path.stem: path for folder in reversed(FOLDERS) for path in sorted(folder.glob("*.yaml"))}
+    names = named()
     if name_or_path in names:
         return names[name_or_path]
-    hint = suggestion(Path(name_or_path).stem, names) or f"known: {', '.join(sorted(names)) or 'none'}"
-    raise UsageError(f"there is no manifest {name_or_path!r}, neither a file nor a name; {hint}")
+    if os.path.isdir(name_or_path):
+        raise UsageError(f"{name_or_path} is a folder; name a manifest, or see what is there: vitport list FOLDER")
+    hint = suggestion(Path(name_or_path).stem, names) or f"known: {', '.join(names) or 'none'}"
+    raise UsageError(f"there is no manifest {reprlib.repr(name_or_path)}, neither a file nor a name; {hint}")
+
+
+def named(folders: Sequence[Path] = ()) -> dict[str, Path]:
+    """Every manifest in `folders`, or where names are looked up, by its name; of equal names the first folder's."""
+    found = {path.stem: path for folder in reversed(folders or FOLDERS) for path in folder.glob("*.yaml")}
+    return dict(sorted(found.items()))
 
 
 def with_resolution(manifest: Manifest, resolution: int) -> Manifest:
-    """The same checkpoint at another input size. Raises UsageError for one that its patches do not tile."""
+    """The same checkpoint at another input size. Raises UsageError for one that is too large or not tiled."""
+    if resolution > LARGEST_RESOLUTION:
+        raise UsageError(f"resolution {resolution} is too large; the largest is {LARGEST_RESOLUTION}")
     return replace(manifest, architecture=replace(manifest.architecture, resolution=resolution))
 
 
@@ -130,8 +153,8 @@ def applicable_formats(architecture: Architecture) -> tuple[str, ...]:
 
 
 def _content(path: Path) -> bytes:
-    if not path.is_file():
-        raise ManifestError(f"{path}: there is no such file" if not path.exists() else f"{path}: this is not a file")
+    if not os.path.isfile(path):
+        raise ManifestError(f"{path}: this is not a file" if os.path.exists(path) else f"{path}: there is no such file")
     try:
         with path.open("rb") as file:
             return file.read(yaml_marks.MAX_BYTES + 1)

@@ -26,6 +26,9 @@ IMAGENET = "imagenet2012"
 FORMATS = ("saved_model", "torchscript", "onnx", "safetensors-transformers", "safetensors-timm")
 """Every format, in the order in which they are listed, exported and reported."""
 
+LARGEST_RESOLUTION = 4096
+"""Pixels; attention over the 65,537 tokens that a patch of 16 makes of it fills 17 GB a head in float32."""
+
 
 class _Model(BaseModel):
     """Frozen, exact about types, and closed: a key that is not a field is an error."""
@@ -112,9 +115,9 @@ class SavedModelFields(_Model):
     """Options of the TensorFlow SavedModel."""
 
     output: Identifier | None = None
-    """Name of the output of `serving_default`; `logits` if absent."""
+    """Name of the classifier's output in `serving_default`, `logits` if absent; that of features is `pre_logits`."""
     compat: Literal["tfhub"] | None = None
-    """tfhub: the output is called `output_0`, as in the models on TensorFlow Hub."""
+    """tfhub: the output of both variants is called `output_0`, as in the models on TensorFlow Hub."""
 
     @model_validator(mode="after")
     def _one_name(self) -> "SavedModelFields":
@@ -124,7 +127,7 @@ class SavedModelFields(_Model):
 
     @property
     def name(self) -> str:
-        """The output's name."""
+        """The classifier's output; `output_0` is that of both variants."""
         return self.output or ("output_0" if self.compat else "logits")
 
 
@@ -209,7 +212,7 @@ def _either(sentence: str) -> Discriminator:
 
 
 PublishedName = Annotated[Literal[tuple(PUBLISHED)], Tag("name")]
-Labels = Annotated[tuple[Text, ...], Field(strict=False), Tag("names")]
+Labels = Annotated[tuple[Text, ...], *LIST, Tag("names")]
 
 
 class ManifestFields(_Model):
@@ -228,7 +231,7 @@ class ManifestFields(_Model):
         _either("must be the name of a published architecture or a mapping of its numbers"),
     ]
     """A published architecture (`S_16`, `R26_S_32`), or the numbers of another one."""
-    resolution: Annotated[int, Field(ge=1, le=8192)]
+    resolution: Annotated[int, Field(ge=1, le=LARGEST_RESOLUTION)]
     """Side of the square input in pixels."""
     num_classes: Count
     """Outputs of the head."""
@@ -239,7 +242,7 @@ class ManifestFields(_Model):
         ]
         | None
     ) = None
-    """What the outputs mean: `imagenet2012`, or as many names as there are classes."""
+    """What the outputs mean: `imagenet2012`, the name of the label set, or as many different names as classes."""
     preprocessing: PreprocessingFields = PreprocessingFields()
     """How a picture becomes the input."""
     variants: Annotated[tuple[Literal[VARIANTS], ...], *LIST] = VARIANTS

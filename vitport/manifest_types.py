@@ -4,6 +4,7 @@ A value that does not fit raises ValueError with the sentence that the user read
 """
 
 import re
+from collections import Counter
 from typing import Annotated
 
 from pydantic import AfterValidator, Field, StringConstraints
@@ -42,9 +43,10 @@ def _sha256(text: str) -> str:
 def _some_once(items: tuple[str, ...]) -> tuple[str, ...]:
     if not items:
         raise ValueError("must not be empty; leave the field out for the default")
-    repeated = sorted({item for item in items if items.count(item) > 1})
+    repeated = sorted(item for item, count in Counter(items).items() if count > 1)
     if repeated:
-        raise ValueError(f"{' and '.join(repeated)} stands here more than once")
+        shown = " and ".join([*repeated[:3], *(["others"] if len(repeated) > 3 else [])])
+        raise ValueError(f"{shown} stand{'s' if len(repeated) == 1 else ''} here more than once")
     return items
 
 
