@@ -50,5 +50,5 @@ def reports(session: nox.Session) -> None:
     session.run("vitport", "convert", "digits_hybrid", "--report", "reports/digits_hybrid.md")
     for name in ("s16", "r26_s32_light"):
         checkpoint = f"build/{name}.npz"
-        session.run("vitport", "synthesize", name, "-o", checkpoint, "--seed", "0")
+        session.run("vitport", "synthesize", name, "-o", checkpoint, "--seed", "0", "--force")
         session.run("vitport", "convert", name, "--asset", checkpoint, "--report", f"reports/{name}.md")

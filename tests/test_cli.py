@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from vitport import npz
+from vitport import convert, npz
 from vitport.errors import EXIT_CODES
 
 ROOT = Path(__file__).parents[1]
@@ -118,6 +118,8 @@ def test_from_a_name_to_random_weights_to_artifacts(tmp_path):
     done = vitport("synthesize", "digits", "-o", weights, "--seed", 3, "--profile", "stress")
     assert (done.returncode, done.stdout) == (0, f"{weights}: 0.2 MB, stress, seed 3\n")
     assert len(npz.read(weights)) == 72
+    assert vitport("synthesize", "digits", "-o", weights).returncode == 2
+    assert vitport("synthesize", "digits", "-o", weights, "--seed", 3, "--profile", "stress", "--force").returncode == 0
     done = vitport("convert", "digits", "--asset", weights, "--out", tmp_path / "out", "--format", "onnx", "--quiet")
     assert (done.returncode, done.stderr) == (0, "")
     assert (tmp_path / "out" / "classifier" / "onnx" / "model.onnx").exists()
@@ -188,7 +190,15 @@ MISTAKES = {
     "no manifest": (("convert",), "Missing argument 'MANIFEST'"),
     "manifest": (("convert", "digts"), "there is no manifest 'digts', neither a file nor a name; did you mean digits?"),
     "nothing like it": (("convert", "nosuch"), "neither a file nor a name; known: b16, b32, b8, digits"),
-    "folder as manifest": (("convert", "manifests"), "there is no manifest 'manifests'"),
+    "folder as manifest": (("convert", "manifests"), "manifests is a folder; name a manifest"),
+    "very long manifest": (("convert", "x" * 5000), "neither a file nor a name; known: b16, b32, b8, digits"),
+    "empty asset": (("convert", "digits", "--asset", ""), "'--asset': is empty; leave the option out"),
+    "empty format": (("convert", "digits", "--format", ""), "'--format': names nothing; leave the option out for all"),
+    "only a comma": (("convert", "digits", "--variant", ","), "'--variant': names nothing"),
+    "vast": (("convert", "digits", "--resolution", "8192"), "resolution 8192 is too large; the largest is 4096"),
+    "report": (("convert", "digits", "--report", "x.html"), "a report is Markdown, its picture .svg: x.html must end"),
+    "report is a folder": (("convert", "digits", "--report", "docs"), "'docs' is a directory"),
+    "synthesize over a file": (("synthesize", "digits", "-o", "README.md"), "README.md exists already; write another"),
     "number": (("convert", "digits", "--opset", "x"), "'x' is not a valid integer"),
     "negative": (("convert", "digits", "--resolution", "-4"), "-4 is not in the range"),
     "profile": (("synthesize", "digits", "-o", "x.npz", "--profile", "hard"), "'hard' is not one of"),
@@ -212,6 +222,18 @@ def test_a_manifest_error_says_where(tmp_path):
     done = vitport("convert", tmp_path / "digits.yaml")
     assert done.returncode == 2
     assert re.search(r"digits\.yaml:\d+:\d+: architecture.pach: unknown field; did you mean patch\?", done.stderr)
+
+
+def test_a_report_with_no_possible_place_is_refused_before_the_run(tmp_path):
+    done = vitport("convert", "digits", "--out", tmp_path / "out", "--report", ROOT / "README.md" / "x.md")
+    assert (done.returncode, done.stdout) == (7, "")
+    assert "the folder of" in done.stderr
+    assert "checking every leaf" not in done.stderr
+    assert not (tmp_path / "out").exists()
+
+
+def test_help_says_the_real_default_of_timeout():
+    assert f"[{convert.TIMEOUT:.0f}]" in vitport("convert", "--help").stdout
 
 
 def test_debug_shows_the_traceback():

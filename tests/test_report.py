@@ -10,7 +10,7 @@ from xml.etree import ElementTree
 import pytest
 
 from vitport import chart, gates, metrics, report
-from vitport.errors import OutputError
+from vitport.errors import OutputError, UsageError
 
 SVG = "{http://www.w3.org/2000/svg}"
 FORMATS = ("saved_model", "onnx", "safetensors-timm")
@@ -265,6 +265,29 @@ def test_write_puts_both_files_beside_each_other(tmp_path: Path):
     assert (tmp_path / "a report.svg").read_text(encoding="utf-8") == svg
     assert "](a%20report.svg)" in markdown
     assert len(list(tmp_path.iterdir())) == 2
+
+
+def test_prepare_makes_the_folder_and_nothing_else(tmp_path: Path):
+    report.prepare(tmp_path / "new" / "report.md")
+    assert [path.name for path in tmp_path.rglob("*")] == ["new"]
+
+
+@pytest.mark.parametrize("name", ["report", "report.html", "report.svg", ".md"])
+def test_prepare_refuses_what_is_no_markdown(tmp_path: Path, name: str):
+    with pytest.raises(UsageError, match=r"must end in \.md"):
+        report.prepare(tmp_path / name)
+
+
+def test_prepare_refuses_a_place_that_can_not_be_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    (tmp_path / "report.svg").mkdir()
+    with pytest.raises(UsageError, match=r"report\.svg is a folder"):
+        report.prepare(tmp_path / "report.md")
+    (tmp_path / "file").touch()
+    with pytest.raises(OutputError, match="can't be made: Not a directory"):
+        report.prepare(tmp_path / "file" / "below" / "report.md")
+    monkeypatch.setattr(report.os, "access", lambda path, mode: False)
+    with pytest.raises(OutputError, match=r"can't be written, so no report other\.md"):
+        report.prepare(tmp_path / "other.md")
 
 
 def test_a_report_that_can_not_be_written_leaves_the_earlier_one(tmp_path: Path):

@@ -5,6 +5,7 @@ Every verdict here is computed again from the numbers shown, so that page and ve
 """
 
 import math
+import os
 import re
 from collections.abc import Iterator
 from pathlib import Path
@@ -12,6 +13,7 @@ from urllib.parse import quote
 
 from vitport import gates, npz
 from vitport.chart import ERF_GELU, Dot, Panel, draw, micro, one_line
+from vitport.errors import OutputError, UsageError
 
 HEADINGS = (
     "format",
@@ -54,6 +56,24 @@ def render(outcome: dict, command: str, picture: str = "report.svg") -> tuple[st
         *_guide(outcome),
     ]
     return "\n\n".join(sections) + "\n", draw(outcome["title"], _panels(outcome))
+
+
+def prepare(path: Path) -> None:
+    """Makes the folder of a report that will be written to `path`, so that a bad place is known before a long run.
+
+    Raises UsageError for a name that does not end in `.md` or a folder in the way, OutputError for an impossible place.
+    """
+    if path.suffix != ".md":
+        raise UsageError(f"a report is Markdown, its picture .svg: {path} must end in .md")
+    blocked = [target for target in (path, path.with_suffix(".svg")) if os.path.isdir(target)]
+    if blocked:
+        raise UsageError(f"{blocked[0]} is a folder; give the report another name")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise OutputError(f"the folder of {path} can't be made: {error.strerror}") from error
+    if not os.access(path.parent, os.W_OK):
+        raise OutputError(f"{path.parent} can't be written, so no report {path.name}")
 
 
 def write(outcome: dict, command: str, path: Path) -> None:
