@@ -105,7 +105,8 @@ def fetch(port: Manifest, request: Request, watch: Watch, fetched: assets.Progre
 
     A file named on purpose may be another checkpoint of the same architecture; the run then says so.
     """
-    places = {"cache": request.cache or assets.default_cache(), "offline": request.offline, "progress": fetched}
+    places = {"cache": request.cache or assets.default_cache(), "offline": request.offline}
+    places |= {"progress": fetched, "tell": lambda text: watch("asset", text)}
     if request.asset is None:
         asset = assets.fetch(port.asset.urls, sha256=port.asset.sha256, size=port.asset.bytes, **places)
     else:
