@@ -179,10 +179,10 @@ def test_two_runs_at_once_on_one_folder(whole, tmp_path):
 # A missing package, a wrong file, a wrong wish
 
 MISSING = {
-    "tensorflow": ("saved_model", "saved_model needs tensorflow", "pip install 'vitport[tensorflow]'"),
-    "torch": ("torchscript", "torchscript needs torch", "pip install 'vitport[torch]'"),
-    "onnxruntime": ("onnx", "onnx needs onnx and onnxruntime", "pip install 'vitport[onnxruntime]'"),
-    "flax": ("onnx", "the oracle needs jax and flax", "pip install 'vitport[jax]'"),
+    "tensorflow": ("saved_model", "saved_model needs tensorflow", "pip install tensorflow\n"),
+    "torch": ("torchscript", "torchscript needs torch", "pip install torch\n"),
+    "onnxruntime": ("onnx", "onnx needs onnx and onnxruntime", "pip install onnx onnxruntime\n"),
+    "flax": ("onnx", "the oracle needs jax and flax", "pip install jax flax\n"),
 }
 
 

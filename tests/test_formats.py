@@ -625,19 +625,19 @@ def test_entries_are_files_that_are_written(folder: Path) -> None:
 def test_a_missing_package_is_one_sentence(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(formats, "find_spec", lambda name: None)
     with pytest.raises(EnvironmentFault) as fault:
-        formats.require("onnx")
+        formats.require("onnx", formats.FORMATS["onnx"].packages)
     assert str(fault.value) == (
-        "onnx needs onnx and onnxruntime, which can't be imported (no module named onnx); "
-        "pip install 'vitport[onnxruntime]'"
+        "onnx needs onnx and onnxruntime, which can't be imported (no module named onnx); pip install onnx onnxruntime"
     )
-    formats.require("safetensors-timm")
+    formats.require("safetensors-timm", formats.FORMATS["safetensors-timm"].packages)
 
 
 def test_a_broken_package_is_one_sentence(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "tensorflow", None)
     monkeypatch.delitem(sys.modules, "vitport.formats.saved_model", raising=False)
     with pytest.raises(
-        EnvironmentFault, match=r"^saved_model needs tensorflow, which can't be imported \(.*'vitport\[tensorflow\]'$"
+        EnvironmentFault,
+        match=r"^saved_model needs tensorflow, which can't be imported \(.*\); pip install tensorflow$",
     ):
         formats.module("saved_model")
 
