@@ -120,6 +120,9 @@ def assert_exact(outcome: Outcome, profile: str = "realistic") -> None:
         assert (outcome.out / entry["path"]).exists()
 
 
+JAX_IS_POOR = ("R26_S_32", "R50_L_32")
+"""Residual stages full of StdConv and GroupNorm, where JAX float32 loses most; on the stem of R+Ti/16 it does not."""
+
 PUBLISHED = ("Ti_16", "S_16", "S_32", "R_Ti_16", "R26_S_32", "B_16", "B_32", "L_16", "R50_L_32")
 
 
@@ -130,7 +133,7 @@ def test_every_format_of_a_published_architecture_is_exact(workplace: Path, arch
     outcome = converted(workplace, architecture, profile)
     assert {entry["format"] for entry in outcome.listing["artifacts"]} == set(applicable(published(architecture)))
     assert_exact(outcome, profile)
-    if published(architecture).resnet and profile == "stress":
+    if profile == "stress" and architecture in JAX_IS_POOR:
         assert all(entry["error"]["ratio"] < 1 for entry in outcome.listing["artifacts"]), "JAX float32 is not beaten"
 
 
