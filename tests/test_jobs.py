@@ -212,3 +212,10 @@ def test_a_checkpoint_that_changed_is_refused(scratch, tmp_path):
     path.write_bytes(b"another")
     with pytest.raises(AssetError, match=f"{path} changed while it was being converted"):
         jobs.run([Job("yardstick", "yardstick", job)], scratch, lambda part, doing: None, 60.0)
+
+
+def test_children_share_the_cores_unless_the_user_says_otherwise(monkeypatch):
+    monkeypatch.setattr(os, "sched_getaffinity", lambda pid: range(16))
+    assert set(jobs._threads().values()) == {"8"}
+    monkeypatch.setattr(os, "sched_getaffinity", lambda pid: range(1))
+    assert set(jobs._threads().values()) == {"1"}

@@ -50,6 +50,10 @@ PARALLEL = 2
 """Children at a time on a CPU: the import of one hides behind the work of another."""
 
 
+THREAD_COUNTS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "TF_NUM_INTRAOP_THREADS", "TF_NUM_INTEROP_THREADS")
+"""Read by PyTorch and its BLAS, by NumPy's, and by TensorFlow."""
+
+
 @dataclass(frozen=True, slots=True)
 class Job:
     """A task of `worker.TASKS` and its JSON arguments."""
@@ -119,7 +123,7 @@ def _run(job: Job, scratch: Path, watch: Watch, timeout: float, group: _Group) -
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=errors,
-            env={**os.environ, **ENVIRONMENT, "PYTHONHASHSEED": "0", "PYTHONPATH": _module_path()},
+            env={**_threads(), **os.environ, **ENVIRONMENT, "PYTHONHASHSEED": "0", "PYTHONPATH": _module_path()},
         )
         hung = threading.Event()
         alarm = threading.Timer(timeout, _stop, [child, hung])
@@ -136,6 +140,13 @@ def _run(job: Job, scratch: Path, watch: Watch, timeout: float, group: _Group) -
     value = _result(job.name, result, code, log)
     watch(job.name, "done")
     return value
+
+
+def _threads() -> dict[str, str]:
+    """Each child's share of the cores, unless the user says otherwise: thread pools that wait for a core spin, and two
+    children that each took all of them needed twice the processor time."""
+    share = str(max(len(os.sched_getaffinity(0)) // PARALLEL, 1))
+    return dict.fromkeys(THREAD_COUNTS, share)
 
 
 def _module_path() -> str:
