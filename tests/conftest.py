@@ -1,11 +1,14 @@
 """Fixtures that many test files share: a small model of each kind, with its checkpoint, images and oracle."""
 
 import os
+import shutil
+from pathlib import Path
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 os.environ.setdefault("CUDA_VISIBLE_DEVICES", "-1")
 
 import pytest
+import runs
 import small
 
 
@@ -37,3 +40,17 @@ def representation() -> small.Case:
 def each(request: pytest.FixtureRequest) -> small.Case:
     """Each small model in turn."""
     return small.case(request.param)
+
+
+@pytest.fixture(scope="session")
+def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """All ten artifacts of digits; not to be changed."""
+    out = tmp_path_factory.mktemp("whole") / "digits"
+    runs.succeed(runs.DIGITS, "--out", out)
+    return out
+
+
+@pytest.fixture
+def earlier(whole: Path, tmp_path: Path) -> Path:
+    """A folder that holds a whole conversion, to be spoilt."""
+    return shutil.copytree(whole, tmp_path / "earlier")

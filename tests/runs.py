@@ -18,7 +18,6 @@ HEARING = ("env", "--default-signal=INT,TERM,HUP")
 """Signals reach a child of a terminal; whoever runs the tests (`nohup`, say) may have them ignored."""
 
 MARK = f"VITPORT_TEST={uuid.uuid4()}"
-_WHOLE: list[Path] = []
 
 
 def start(*arguments: object, **environment: str) -> subprocess.Popen:
@@ -69,11 +68,3 @@ def assert_none_survives() -> None:
     while survivors() and time.monotonic() < until:
         time.sleep(0.05)
     assert survivors() == []
-
-
-def whole_digits(folder: Path) -> Path:
-    """All ten artifacts of digits, made in `folder` once for all test modules; not to be changed."""
-    if not _WHOLE:
-        succeed(DIGITS, "--out", folder / "digits")
-        _WHOLE.append(folder / "digits")
-    return _WHOLE[0]

@@ -7,7 +7,7 @@ from pathlib import Path
 import jsonschema
 import numpy as np
 import pytest
-from runs import DIGITS, ROOT, SMALL, convert, start, succeed, tree, whole_digits
+from runs import DIGITS, ROOT, SMALL, convert, start, succeed, tree
 
 from vitport import artifacts, checkpoint, formats, images, manifest, metrics, npz
 from vitport.reference import flax_vit
@@ -15,17 +15,6 @@ from vitport.reference import flax_vit
 SCHEMA = json.loads((ROOT / "vitport" / "schemas" / "artifacts.schema.json").read_text())
 WHOLE = [(variant, format) for variant in ("classifier", "features") for format in sorted(formats.FORMATS)]
 LEAF = "Transformer/encoderblock_2/MlpBlock_3/Dense_0/kernel"
-
-
-@pytest.fixture(scope="module")
-def whole(tmp_path_factory) -> Path:
-    return whole_digits(tmp_path_factory.mktemp("whole"))
-
-
-@pytest.fixture
-def earlier(whole, tmp_path) -> Path:
-    """A folder that holds a whole conversion, to be spoilt."""
-    return shutil.copytree(whole, tmp_path / "earlier")
 
 
 @pytest.fixture

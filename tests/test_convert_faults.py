@@ -1,26 +1,13 @@
 """Every way in which a conversion fails: the exit code, the sentence, and earlier artifacts whole, byte for byte."""
 
 import re
-import shutil
 import signal
 import subprocess
 from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
-from runs import DIGITS, SMALL, assert_none_survives, convert, start, succeed, tree, whole_digits
-
-
-@pytest.fixture(scope="module")
-def whole(tmp_path_factory) -> Path:
-    return whole_digits(tmp_path_factory.mktemp("whole"))
-
-
-@pytest.fixture
-def earlier(whole, tmp_path) -> Path:
-    """A folder that holds a whole conversion, to be spoilt."""
-    return shutil.copytree(whole, tmp_path / "earlier")
-
+from runs import DIGITS, SMALL, assert_none_survives, convert, start, succeed, tree
 
 # A wrong artifact
 

@@ -232,6 +232,7 @@ def _lock(target: Path, tell: Tell) -> Iterator[None]:
     import filelock
 
     lock = filelock.FileLock(target.with_name(f"{target.name}.lock"))
+    # NotImplementedError is filelock's word for a file system that has no locks.
     with contextlib.suppress(filelock.Timeout, NotImplementedError, OSError):
         try:
             lock.acquire(timeout=1)
