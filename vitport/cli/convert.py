@@ -1,0 +1,80 @@
+"""`vitport convert`."""
+
+import json
+import shlex
+import sys
+from pathlib import Path
+
+import click
+
+from vitport.cli.group import command
+
+FORMATS_HELP = "Only these, of all that the architecture can have; `safetensors` is every safetensors folder."
+
+
+def _words(context: click.Context, option: click.Parameter, value: str | None) -> tuple[str, ...]:
+    """`a,b` as a tuple; empty only where the option is not given."""
+    words = tuple(word.strip() for word in (value or "").split(",") if word.strip())
+    if value is not None and not words:
+        raise click.BadParameter("names nothing; leave the option out for all.", context, option)
+    return words
+
+
+def _text(context: click.Context, option: click.Parameter, value: str | None) -> str | None:
+    """Text that is not empty, as a variable that a script forgot to set would be."""
+    if value is not None and not value.strip():
+        raise click.BadParameter("is empty; leave the option out for what the manifest says.", context, option)
+    return value
+
+
+@command()
+@click.argument("manifest")
+@click.option("--asset", callback=_text, metavar="FILE|URL", help="The checkpoint, if not where the manifest says.")
+@click.option("--out", type=click.Path(path_type=Path, file_okay=False), help="Output folder.  [build/<name>]")
+@click.option("--format", "formats", callback=_words, metavar="A,B", help=FORMATS_HELP)
+@click.option("--variant", "variants", callback=_words, metavar="A,B", help="Only these: classifier, features.")
+@click.option("--opset", type=int, help="ONNX opset.  [the manifest's, 20]")
+@click.option("--resolution", type=click.IntRange(1), help="Side of the input; position embeddings are resized.")
+@click.option("--cache", type=click.Path(path_type=Path, file_okay=False), help="Folder of downloads.")
+@click.option("--offline", is_flag=True, help="Never touch the network; use the cache.")
+@click.option("--timeout", type=click.FloatRange(min=1), help="Seconds that one part may take.  [3600]")
+@click.option(
+    "--report",
+    type=click.Path(path_type=Path, dir_okay=False),
+    help="Write a report here: a .md, and a .svg beside it.",
+)
+@click.option("--json", "as_json", is_flag=True, help="Print the result as JSON.")
+@click.option("--quiet", is_flag=True, help="No progress.")
+def convert(manifest: str, report: Path | None, as_json: bool, quiet: bool, **options: object) -> None:
+    """Convert a checkpoint, and prove every artifact.
+
+    MANIFEST is a file or the name of one. Every artifact is read back and compared with the float64 oracle before it
+    gets its final name.
+
+    \b
+    Examples:
+      vitport convert manifests/s16.yaml
+      vitport convert s16 --asset S_16-....npz --format onnx,saved_model --variant features
+    """
+    from vitport import console
+    from vitport import report as reports
+    from vitport.convert import Request
+    from vitport.convert import convert as run
+    from vitport.manifest import find
+
+    given = {name: value for name, value in options.items() if value is not None}
+    request = Request(manifest=find(manifest), **given)
+    if report:
+        reports.prepare(report)
+    with console.Progress(quiet or as_json) as watch:
+        outcome = run(request, watch, watch.bytes("asset", "fetched"))
+    if report:
+        reports.write({**outcome.listing, "timings": outcome.timings}, _command_line(), report)
+    if as_json:
+        click.echo(json.dumps({"out": str(outcome.out), "timings": outcome.timings, **outcome.listing}, indent=2))
+    else:
+        console.outcome(outcome.out, outcome.listing, outcome.timings)
+
+
+def _command_line() -> str:
+    return shlex.join(["vitport", *sys.argv[1:]])

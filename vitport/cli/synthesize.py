@@ -1,0 +1,36 @@
+"""`vitport synthesize`."""
+
+import os
+from pathlib import Path
+
+import click
+
+from vitport.cli.group import command
+
+
+@command()
+@click.argument("manifest")
+@click.option(
+    "-o", "--output", type=click.Path(path_type=Path, dir_okay=False), required=True, help="The .npz to write."
+)
+@click.option("--seed", type=click.IntRange(0), default=0, show_default=True)
+@click.option("--profile", type=click.Choice(["realistic", "stress"]), default="realistic", show_default=True)
+@click.option("--force", is_flag=True, help="Replace an existing file.")
+@click.option("--quiet", is_flag=True, help="No progress.")
+def synthesize(manifest: str, output: Path, seed: int, profile: str, force: bool, quiet: bool) -> None:
+    """Make random weights in the published layout.
+
+    \b
+    Examples:
+      vitport synthesize manifests/s16.yaml -o s16.npz --seed 0
+      vitport convert manifests/s16.yaml --asset s16.npz
+    """
+    from vitport import console, synthesize
+    from vitport.errors import UsageError
+    from vitport.manifest import find, read
+
+    if os.path.lexists(output) and not force:
+        raise UsageError(f"{output} exists already; write another file, or replace it with --force")
+    with console.Progress(quiet) as watch:
+        synthesize.write(read(find(manifest)).architecture, output, seed, profile, watch.bytes("synthesize", "wrote"))
+    click.echo(f"{output}: {output.stat().st_size / console.MEGABYTE:.1f} MB, {profile}, seed {seed}")
