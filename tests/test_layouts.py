@@ -9,11 +9,13 @@ import pytest
 import small
 from clients import need
 
-from vitport.architectures import PUBLISHED, VARIANTS, Architecture, ResNet, parameter_shapes
-from vitport.arrays import Params, Shapes
+from vitport.architectures import PUBLISHED, VARIANTS, Architecture, ResNet, Shapes, parameter_shapes
+from vitport.arrays import Params
 from vitport.errors import CheckpointError
 from vitport.formats import Export, safetensors_timm, safetensors_transformers
-from vitport.layouts import Row, export, huggingface, restore, timm
+from vitport.layouts import huggingface, timm
+from vitport.layouts.rows import Row
+from vitport.layouts.transfer import export, restore
 
 LAYOUTS = {"timm": timm, "huggingface": huggingface}
 

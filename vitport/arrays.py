@@ -8,9 +8,6 @@ from jaxtyping import Float
 Params = dict[str, np.ndarray]
 """Flat weights: "/"-joined canonical (AugReg) leaf name → C-contiguous array."""
 
-Shapes = dict[str, tuple[int, ...]]
-"""Canonical leaf name → shape, in the order of the forward pass."""
-
 Images = Float[np.ndarray, "n h w 3"]
 """Normalised as the manifest says; channels last, always."""
 

@@ -15,9 +15,9 @@ import numpy as np
 from jaxtyping import Float
 
 from vitport import npz
-from vitport.architectures import PUBLISHED, Architecture, parameter_shapes
+from vitport.architectures import PUBLISHED, Architecture, Shapes, parameter_shapes
 from vitport.architectures.vit import POSITIONS
-from vitport.arrays import Params, Shapes
+from vitport.arrays import Params
 from vitport.errors import CheckpointError
 
 DROPPED = (r"opt/state/.*", r"extra/.*")

@@ -4,6 +4,11 @@
 Each model checks its own fields. What needs two fields of different models, or the file's place, is `manifest.py`'s.
 """
 
+import ast
+from collections.abc import Iterator
+from inspect import cleandoc
+from itertools import pairwise
+from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from pydantic import (
@@ -33,7 +38,7 @@ LARGEST_RESOLUTION = 4096
 class _Model(BaseModel):
     """Frozen, exact about types, and closed: a key that is not a field is an error."""
 
-    model_config = ConfigDict(frozen=True, strict=True, extra="forbid", use_attribute_docstrings=True)
+    model_config = ConfigDict(frozen=True, strict=True, extra="forbid")
 
 
 class AssetFields(_Model):
@@ -270,5 +275,22 @@ class ManifestFields(_Model):
 
 
 def json_schema() -> dict[str, Any]:
-    """The JSON schema of a manifest, for editors and for `jsonschema`."""
-    return {"$schema": "https://json-schema.org/draft/2020-12/schema", **ManifestFields.model_json_schema()}
+    """The JSON schema of a manifest, for editors and for `jsonschema`; a field's docstring is its description."""
+    schema = {"$schema": "https://json-schema.org/draft/2020-12/schema", **ManifestFields.model_json_schema()}
+    models = {ManifestFields.__name__: schema, **schema["$defs"]}
+    for model, field, text in _docstrings():
+        name = globals()[model].model_fields[field].alias or field
+        models[model]["properties"][name]["description"] = text
+    return schema
+
+
+def _docstrings() -> Iterator[tuple[str, str, str]]:
+    """Model, field and the string below the field. Read from this file only when a schema is written: pydantic's
+    `use_attribute_docstrings` would do so at every start, for a quarter of the time that `vitport list` may take."""
+    classes = [
+        node for node in ast.parse(Path(__file__).read_text(encoding="utf-8")).body if isinstance(node, ast.ClassDef)
+    ]
+    for model in classes:
+        for field, text in pairwise(model.body):
+            if isinstance(field, ast.AnnAssign) and isinstance(text, ast.Expr):
+                yield model.name, field.target.id, cleandoc(ast.literal_eval(text.value))

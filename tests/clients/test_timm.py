@@ -7,8 +7,8 @@ import torchvision_shim
 from clients import need
 from clients.conftest import VARIANTS, digit_images, params
 from vitport.formats import safetensors_file
-from vitport.layouts import export
 from vitport.layouts import timm as layout
+from vitport.layouts.transfer import export
 
 torch = need("torch")
 torchvision_shim.install()

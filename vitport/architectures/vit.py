@@ -9,7 +9,9 @@ from collections.abc import Iterator, Mapping
 from vitport.architectures import hybrid
 from vitport.architectures.config import Architecture
 from vitport.architectures.ops import Ops, Tensor
-from vitport.arrays import Shapes
+
+Shapes = dict[str, tuple[int, ...]]
+"""Canonical leaf name → shape, in the order of the forward pass."""
 
 TAPS = {"classifier": "logits", "features": "pre_logits"}
 """Variant → the tap it returns: logits, or pre-logits, the class token after the last norm."""

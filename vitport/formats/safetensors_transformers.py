@@ -13,8 +13,9 @@ from vitport.backends import numpy as backend
 from vitport.errors import AssetError
 from vitport.formats import Export, Port, safetensors_file
 from vitport.formats.safetensors_file import WEIGHTS, read_config, write_config
-from vitport.layouts import export as export_rows
-from vitport.layouts import huggingface, restore
+from vitport.layouts import huggingface
+from vitport.layouts.transfer import export as export_rows
+from vitport.layouts.transfer import restore
 
 INPUT = Port("pixel_values", "NCHW")
 
