@@ -1,4 +1,4 @@
-"""The output folder: lists merge or replace, folders change names in one step, no list from outside is believed."""
+"""The output folder: lists merge or replace, folders change names and go back, no list from outside is believed."""
 
 import errno
 import json
@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from vitport import artifacts
+from vitport import artifacts, publishing
 from vitport.errors import AssetError, OutputError
 
 
@@ -25,14 +25,14 @@ def listing(*folders: str, sha: str = "a", **changed: object) -> dict:
 
 def publish(out: Path, text: str, *folders: str, **facts: object) -> None:
     """Stages a file holding `text` for each folder and publishes them."""
-    with artifacts.staging(out, lambda: None) as stage:
+    with publishing.staging(out, lambda: None) as stage:
         for folder in folders:
             (stage / folder).mkdir(parents=True)
             (stage / folder / "file").write_text(text)
         whole = listing(*folders, **facts)
         for entry in whole["artifacts"]:
             entry["sha256"] = artifacts.sha256(stage / entry["variant"] / entry["format"] / "file")
-        artifacts.publish(stage, out, whole)
+        publishing.publish(stage, out, whole)
 
 
 def tree(out: Path) -> dict[str, str]:
@@ -82,29 +82,55 @@ def test_another_checkpoint_replaces_everything(tmp_path, other):
     assert artifacts.read(tmp_path)["versions"] == artifacts.read(tmp_path)["reference"] == {}
 
 
-@pytest.mark.parametrize("earlier", [True, False], ids=["replacing", "first"])
+def failing(step: int):
+    """A disk that is full from the given rename on; the first that fails, not those that take it back."""
+    left = iter([*[False] * step, True])
+
+    def wrap(real):
+        def renamed(*arguments):
+            if next(left, False):
+                raise OSError(errno.ENOSPC, "No space left on device")
+            return real(*arguments)
+
+        return renamed
+
+    return wrap
+
+
+@pytest.mark.parametrize("earlier", ["same", "other", "none"])
 @pytest.mark.parametrize("exchange", [True, False], ids=["one step", "two renames"])
-def test_a_failure_while_publishing_takes_everything_back(tmp_path, monkeypatch, earlier, exchange):
+@pytest.mark.parametrize("step", range(5))
+def test_a_failure_while_publishing_takes_everything_back(tmp_path, monkeypatch, earlier, exchange, step):
     if not exchange:
-        monkeypatch.setattr(artifacts.ctypes, "CDLL", lambda *arguments, **options: object())
+        monkeypatch.setattr(publishing.ctypes, "CDLL", lambda *arguments, **options: object())
     out = tmp_path / "out"
-    if earlier:
-        publish(out, "one", "classifier/onnx")
-    before = tree(out) if earlier else None
-
-    def full(*arguments):
-        raise OSError(errno.ENOSPC, "No space left on device")
-
-    monkeypatch.setattr(artifacts, "write", full)
+    if earlier != "none":
+        publish(out, "one", "classifier/onnx", "classifier/torchscript", sha="b" if earlier == "other" else "a")
+    before = tree(out) if out.exists() else None
+    fail = failing(step)
+    monkeypatch.setattr(Path, "replace", fail(Path.replace))
+    monkeypatch.setattr(Path, "rename", fail(Path.rename))
+    monkeypatch.setattr(publishing, "_exchange", fail(publishing._exchange))
     with pytest.raises(OutputError, match="No space left on device"):
-        publish(out, "two", "classifier/onnx", "features/onnx")
+        publish(out, "two", "classifier/onnx", "features/onnx", "features/torchscript")
     assert (tree(out) if out.exists() else None) == before
     assert not (out / "features").exists()
     assert not (out / ".staging").exists()
 
 
+def test_what_is_there_already_is_not_touched(tmp_path):
+    publish(tmp_path, "one", "classifier/onnx")
+    inode = (tmp_path / "classifier" / "onnx").stat().st_ino
+    publish(tmp_path, "one", "classifier/onnx", title="another")
+    assert (tmp_path / "classifier" / "onnx").stat().st_ino == inode
+    assert artifacts.read(tmp_path)["title"] == "another"
+    (tmp_path / "classifier" / "onnx" / "mine").write_text("mine")
+    publish(tmp_path, "one", "classifier/onnx")
+    assert list(tree(tmp_path)) == ["artifacts.json", "classifier/onnx/file"]
+
+
 def test_without_renameat2_two_renames_do(tmp_path, monkeypatch):
-    monkeypatch.setattr(artifacts.ctypes, "CDLL", lambda *arguments, **options: object())
+    monkeypatch.setattr(publishing.ctypes, "CDLL", lambda *arguments, **options: object())
     publish(tmp_path, "one", "classifier/onnx")
     publish(tmp_path, "two", "classifier/onnx")
     assert list(tree(tmp_path)) == ["artifacts.json", "classifier/onnx/file"]
@@ -114,14 +140,14 @@ def test_without_renameat2_two_renames_do(tmp_path, monkeypatch):
 def test_a_killed_runs_debris_is_removed(tmp_path):
     (tmp_path / ".staging" / "classifier").mkdir(parents=True)
     (tmp_path / ".staging" / "classifier" / "half").write_text("half")
-    with artifacts.staging(tmp_path, lambda: None) as stage:
+    with publishing.staging(tmp_path, lambda: None) as stage:
         assert list(stage.iterdir()) == []
     assert list(tmp_path.iterdir()) == []
 
 
 def test_a_folder_made_in_vain_goes_again(tmp_path):
     def vain() -> None:
-        with artifacts.staging(tmp_path / "a" / "b", lambda: None):
+        with publishing.staging(tmp_path / "a" / "b", lambda: None):
             raise KeyError
 
     with pytest.raises(KeyError):
@@ -140,9 +166,9 @@ def test_modes_follow_the_umask(tmp_path):
 
 
 def test_one_run_at_a_time(tmp_path):
-    program = "import sys; from pathlib import Path; from vitport import artifacts\n"
-    program += "with artifacts.staging(Path(sys.argv[1]), lambda: print('waits', flush=True)): print('in', flush=True)"
-    with artifacts.staging(tmp_path / "out", lambda: None):
+    program = "import sys; from pathlib import Path; from vitport import publishing\n"
+    program += "with publishing.staging(Path(sys.argv[1]), lambda: print('waits', flush=True)): print('in', flush=True)"
+    with publishing.staging(tmp_path / "out", lambda: None):
         other = subprocess.Popen([sys.executable, "-c", program, tmp_path / "out"], stdout=subprocess.PIPE, text=True)
         assert other.stdout.readline() == "waits\n"
     assert other.communicate(timeout=20)[0] == "in\n"
@@ -164,7 +190,7 @@ WRONG = {
 @pytest.mark.parametrize(("text", "sentence"), WRONG.values(), ids=WRONG)
 def test_a_list_that_is_not_ours_is_refused_before_any_work(tmp_path, text, sentence):
     (tmp_path / "artifacts.json").write_text(text, encoding="latin1")
-    with pytest.raises(AssetError, match="artifacts") as caught, artifacts.staging(tmp_path, lambda: None):
+    with pytest.raises(AssetError, match="artifacts") as caught, publishing.staging(tmp_path, lambda: None):
         pytest.fail("work began")
     assert sentence in str(caught.value)
     assert [path.name for path in tmp_path.iterdir()] == ["artifacts.json"]
@@ -184,7 +210,7 @@ def test_a_hostile_list_deletes_nothing(tmp_path):
 def test_an_output_that_is_no_folder(tmp_path, what):
     (tmp_path / "file").write_text("mine")
     out = tmp_path / "file" if what == "file" else tmp_path / "file" / "out"
-    with pytest.raises(OutputError, match=r"file"), artifacts.staging(out, lambda: None):
+    with pytest.raises(OutputError, match=r"file"), publishing.staging(out, lambda: None):
         pytest.fail("work began")
     assert tree(tmp_path) == {"file": "mine"}
 
@@ -205,16 +231,16 @@ def test_numbers_that_json_does_not_have_are_not_written(tmp_path):
     assert tree(tmp_path) == before
 
 
-@pytest.mark.parametrize("when", ["_exchange", "write"])
+@pytest.mark.parametrize("when", ["_exchange", "_swap", "_remove_empty"])
 def test_a_signal_while_publishing_waits_until_all_is_in_place(tmp_path, monkeypatch, when):
     publish(tmp_path, "one", "classifier/onnx", "features/onnx")
-    real = getattr(artifacts, when)
+    real = getattr(publishing, when)
 
     def interrupted(*arguments: object) -> None:
         real(*arguments)
         signal.raise_signal(signal.SIGINT)
 
-    monkeypatch.setattr(artifacts, when, interrupted)
+    monkeypatch.setattr(publishing, when, interrupted)
     before = signal.signal(signal.SIGINT, signal.default_int_handler)
     try:
         with pytest.raises(KeyboardInterrupt):

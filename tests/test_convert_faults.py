@@ -94,7 +94,7 @@ def test_interrupted_runs_tidy_up(whole, earlier, number):
     process.send_signal(number)
     error = process.communicate(timeout=60)[1]
     assert process.returncode == 130, error
-    assert error.splitlines()[-1] == "vitport: interrupted; earlier artifacts are as they were"
+    assert error.splitlines()[-1] == "vitport: interrupted; nothing half-made is left behind"
     assert tree(earlier) == tree(whole)
     assert_none_survives()
 

@@ -37,6 +37,7 @@ FLOORS: dict[str, int] = {
     "vitport.__main__": 4,
     "vitport.convert": 3,
     "vitport.artifacts": 2,
+    "vitport.publishing": 2,
     "vitport.catalogue": 3,
     "vitport.new": 3,
     "vitport.report": 3,

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import numpy as np
 
-from vitport import __version__, artifacts, assets, checkpoint, formats, images, jobs, manifest, proof
+from vitport import __version__, artifacts, assets, checkpoint, formats, images, jobs, manifest, proof, publishing
 from vitport.assets import Asset
 from vitport.errors import UsageError
 from vitport.jobs import Job, Watch
@@ -68,7 +68,7 @@ def convert(request: Request, watch: Watch, fetched: assets.Progress | None = No
     checkpoint.read(asset.path, port.architecture)
     watch("checkpoint", "done")
     out = request.out or Path("build") / port.name
-    with artifacts.staging(out, lambda: watch("output", f"waiting for another vitport to finish with {out}")) as stage:
+    with publishing.staging(out, lambda: watch("output", f"waiting for another vitport to finish with {out}")) as stage:
         results = run_jobs(port, asset, stage, watch, request.timeout)
         watch("parity", "comparing every artifact with the oracle")
         reference = proof.references({task: results[task]["outputs"] for task in WITNESSES}, port.variants)
@@ -77,7 +77,7 @@ def convert(request: Request, watch: Watch, fetched: assets.Progress | None = No
         ]
         watch("output", f"publishing to {out}")
         listing = _listing(port, asset, reference, results, entries)
-        artifacts.publish(stage, out, listing)
+        publishing.publish(stage, out, listing)
     return Outcome(out, listing, {name: _timings(results[name]) for name in port.formats})
 
 

@@ -123,6 +123,7 @@ def _run(job: Job, scratch: Path, watch: Watch, timeout: float, group: _Group) -
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=errors,
+            close_fds=False,  # the lock on the output folder is theirs too
             env={**_threads(), **os.environ, **ENVIRONMENT, "PYTHONHASHSEED": "0", "PYTHONPATH": _module_path()},
         )
         hung = threading.Event()

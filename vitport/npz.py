@@ -11,6 +11,8 @@ Format of `.npy`: NumPy Enhancement Proposal 1, versions 1 to 3.
 
 import ast
 import contextlib
+import fcntl
+import glob
 import math
 import os
 import re
@@ -153,19 +155,35 @@ def _shape(archive: Archive, member: Member, shape: object) -> tuple[int, ...]:
 @contextlib.contextmanager
 def appearing(path: Path) -> Iterator[BinaryIO]:
     """A new file that takes the name `path` only when the block ends well; its mode follows the umask."""
-    temporary = path.with_name(f".{path.name[:180]}.{secrets.token_hex(8)}.tmp")
     try:
-        with temporary.open("xb") as file:
-            yield file
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.replace(path)
+        with _temporary(path) as file:
+            try:
+                yield file
+                file.flush()
+                os.fsync(file.fileno())
+                Path(file.name).replace(path)
+            finally:
+                with contextlib.suppress(OSError):
+                    os.unlink(file.name)
         sync_folder(path.parent)
     except OSError as error:
         raise OutputError(f"{path} can't be written: {error.strerror or error}") from error
-    finally:
+
+
+def _temporary(path: Path) -> BinaryIO:
+    """A new file beside `path`, locked as long as it is open; those that nobody holds, of killed writers, go."""
+    begin = f".{path.name[:180]}."
+    for left in path.parent.glob(f"{glob.escape(begin)}*.tmp"):
+        with contextlib.suppress(OSError), left.open("rb") as file:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            left.unlink()
+    while True:
+        file = path.with_name(f"{begin}{secrets.token_hex(8)}.tmp").open("xb")
         with contextlib.suppress(OSError):
-            temporary.unlink(missing_ok=True)
+            fcntl.flock(file, fcntl.LOCK_EX)
+        if os.path.exists(file.name):
+            return file
+        file.close()
 
 
 def sync_folder(folder: Path) -> None:

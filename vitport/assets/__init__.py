@@ -20,7 +20,7 @@ from pathlib import Path
 from vitport import npz
 from vitport.archive import refuse_irregular, what_it_is_instead
 from vitport.assets.addresses import is_remote, permit, resolve
-from vitport.assets.partial import Partial
+from vitport.assets.partial import Partial, sweep
 from vitport.errors import AssetError, OutputError
 
 Progress = Callable[[int, int | None], None]
@@ -156,7 +156,9 @@ def _cached(url: str, expected: _Expected, cache: Path) -> Asset | None:
         return None
     remembered = expected.sha256 or _remembered(path)
     try:
-        return _verified(path, url, _Expected(remembered, expected.size))
+        asset = _verified(path, url, _Expected(remembered, expected.size))
+        sweep(path)
+        return asset
     except AssetError:
         with contextlib.suppress(OSError):
             path.replace(path.with_name(f"{path.name}.bad"))

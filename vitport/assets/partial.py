@@ -70,6 +70,12 @@ class Partial:
         (self.folder / "source.json").write_text(json.dumps({"url": url, "validator": validator}))
 
 
+def sweep(target: Path) -> None:
+    """Removes what killed processes of this machine left of a file that is there by now."""
+    for left in _orphans(target):
+        shutil.rmtree(left, ignore_errors=True)
+
+
 def _released(target: Path) -> Path:
     return target.with_name(f"{target.name}{SUFFIX}")
 

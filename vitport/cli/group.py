@@ -41,7 +41,7 @@ def command(parent: click.Group = main, **settings: str) -> Callable:
                 click.echo(f"vitport: {error}", err=True)
                 sys.exit(error.exit_code)
             except KeyboardInterrupt:
-                click.echo("vitport: interrupted; earlier artifacts are as they were", err=True)
+                click.echo("vitport: interrupted; nothing half-made is left behind", err=True)
                 sys.exit(130)
 
         return run

@@ -1,0 +1,147 @@
+"""Kill -9 before every single step of publishing and of a download: whole and listed, and the next run finishes."""
+
+import hashlib
+import json
+import os
+import shutil
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+import server as web
+from test_artifacts import listing, publish, tree
+
+from faults.steps import killed_at_every_step
+from vitport import artifacts, assets, npz, publishing
+
+
+@pytest.fixture(autouse=True)
+def _no_fsync(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Which is for power cuts, and slow."""
+    monkeypatch.setattr(os, "fsync", lambda descriptor: None)
+
+
+# Publishing
+
+
+def texts(out: Path) -> dict[str, str]:
+    """Of the artifacts alone."""
+    return {name: text for name, text in tree(out).items() if name.startswith(("classifier", "features"))}
+
+
+def sha256(path: Path) -> str | None:
+    """Of an artifact of `publish`, which has a single file; not by vitport's own code."""
+    return hashlib.sha256((path / "file").read_bytes()).hexdigest() if path.exists() else None
+
+
+def assert_whole_and_listed(out: Path) -> None:
+    """What anybody can check who knows no more than `artifacts.json`, right after the kill."""
+    found = json.loads((out / "artifacts.json").read_text()) if (out / "artifacts.json").exists() else listing()
+    lists = [found["artifacts"], *found.get("publishing", {}).values()]
+    named: dict[str, set] = {}
+    for entry in (entry for entries in lists for entry in entries):
+        named.setdefault(f"{entry['variant']}/{entry['format']}", set()).add(entry["sha256"])
+    for entry in found["artifacts"]:
+        assert sha256(out / entry["variant"] / entry["format"]) == entry["sha256"], "the list never lies"
+    there = {path.parent.relative_to(out).as_posix() for path in out.glob("[cf]*/*/file")}
+    assert {folder for folder in there if sha256(out / folder) not in named.get(folder, ())} == set()
+
+
+RUNS = {
+    "first": ([], ["classifier/onnx", "features/onnx"], {}),
+    "again": (["classifier/onnx", "features/onnx"], ["classifier/onnx", "features/onnx"], {}),
+    "a part": (["classifier/onnx", "features/onnx"], ["classifier/onnx", "classifier/torchscript"], {}),
+    "another checkpoint": (["classifier/onnx", "features/onnx"], ["classifier/onnx"], {"sha": "b"}),
+}
+
+
+@pytest.mark.parametrize(
+    ("run", "exchange"), [*((run, True) for run in RUNS), ("a part", False), ("another checkpoint", False)]
+)
+def test_publishing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, run: str, exchange: bool) -> None:
+    earlier, now, facts = RUNS[run]
+    out = tmp_path / "out"
+    real = publishing._exchange
+
+    def exchanged(*places: Path) -> None:
+        sys.audit("exchange", str(out))
+        real(*places)
+
+    monkeypatch.setattr(publishing, "_exchange", exchanged)
+    if not exchange:
+        monkeypatch.setattr(publishing.ctypes, "CDLL", lambda *arguments, **options: object())
+
+    def prepare() -> None:
+        shutil.rmtree(out, ignore_errors=True)
+        if earlier:
+            publish(out, "one", *earlier)
+
+    prepare()
+    before = texts(out)
+    publish(out, "two", *now, **facts)
+    after = texts(out)
+    outcomes = []
+    for step in killed_at_every_step(lambda: publish(out, "two", *now, **facts), tmp_path, prepare):
+        assert_whole_and_listed(out)
+        if exchange and out.exists():
+            assert set(before) & set(after) <= set(texts(out)), "what is replaced is never absent"
+        with publishing.staging(out, lambda: None):
+            assert_whole_and_listed(out)
+        assert texts(out) in (before, after), f"all or nothing, killed at step {step}"
+        assert "publishing" not in (artifacts.read(out) or {})
+        outcomes.append(texts(out) == after)
+        publish(out, "two", *now, **facts)
+        assert texts(out) == after
+        assert {path.name for path in out.iterdir()} <= {"artifacts.json", "classifier", "features"}
+    assert len(outcomes) > 20
+    assert outcomes == sorted(outcomes), "a point of no return: before it nothing, behind it everything"
+    assert True in outcomes
+    assert False in outcomes
+
+
+def test_staged_artifacts_that_somebody_removed_are_not_listed(tmp_path: Path) -> None:
+    """After a kill in the middle, and `rm -rf .staging`."""
+    publish(tmp_path, "one", "classifier/onnx", "features/onnx")
+    entries = artifacts.read(tmp_path)["artifacts"]
+    missing = [{**entry, "sha256": "0" * 64} for entry in entries]
+    pending = listing(publishing={"earlier": entries[:1], "next": missing[:1]})
+    (tmp_path / "artifacts.json").write_text(json.dumps({**pending, "artifacts": entries[1:]}))
+    with publishing.staging(tmp_path, lambda: None):
+        pass
+    assert [entry["variant"] for entry in artifacts.read(tmp_path)["artifacts"]] == ["features"]
+    assert "publishing" not in artifacts.read(tmp_path)
+    assert texts(tmp_path) == {"classifier/onnx/file": "one", "features/onnx/file": "one"}, "nothing is deleted"
+
+
+# A download
+
+
+@pytest.fixture
+def server() -> Iterator[web.Server]:
+    with web.serving() as scene:
+        yield scene
+
+
+@pytest.mark.parametrize("known", [True, False], ids=["with a hash", "without"])
+def test_a_download(server: web.Server, tmp_path: Path, known: bool) -> None:
+    npz.write(tmp_path / "model.npz", [("a", np.arange(200_000, dtype="f4"))])
+    body, cache = (tmp_path / "model.npz").read_bytes(), tmp_path / "cache"
+    url = server.serve("/model.npz", web.ranged(body))
+    sha = hashlib.sha256(body).hexdigest()
+    facts = {"sha256": sha, "size": len(body)} if known else {}
+    target = assets.cache_path(url, facts.get("sha256"), cache)
+
+    def fetch() -> None:
+        assets.fetch((url,), cache=cache, **facts)
+
+    kills = 0
+    for _ in killed_at_every_step(fetch, cache, lambda: shutil.rmtree(cache, ignore_errors=True)):
+        assert not target.exists() or target.read_bytes() == body
+        fetch()
+        assert target.read_bytes() == body
+        kept = {path.name.removeprefix(target.name) for path in cache.iterdir()}
+        assert kept <= {"", ".lock", *([] if known else [".sha256"])}, "nothing is left behind"
+        kills += 1
+    assert kills > 10
