@@ -6,6 +6,7 @@ import subprocess
 import sys
 import time
 import uuid
+from collections.abc import Sequence
 from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
@@ -20,11 +21,11 @@ HEARING = ("env", "--default-signal=INT,TERM,HUP")
 MARK = f"VITPORT_TEST={uuid.uuid4()}"
 
 
-def start(*arguments: object, **environment: str) -> subprocess.Popen:
-    """`vitport convert`, marked so that its children can be told from others."""
+def start(*arguments: object, before: Sequence[str] = (), **environment: str) -> subprocess.Popen:
+    """`vitport convert`, marked so that its children can be told from others. before: a command that runs it."""
     name, _, value = MARK.partition("=")
     return subprocess.Popen(
-        [*HEARING, sys.executable, "-m", "vitport", "convert", *map(str, arguments)],
+        [*HEARING, *before, sys.executable, "-m", "vitport", "convert", *map(str, arguments)],
         cwd=ROOT,
         env={**os.environ, name: value, "PYTHONPATH": str(FAULTS), **environment},
         stdout=subprocess.PIPE,
@@ -33,7 +34,7 @@ def start(*arguments: object, **environment: str) -> subprocess.Popen:
     )
 
 
-def convert(*arguments: object, fault: str | None = None, **environment: str) -> subprocess.CompletedProcess:
+def convert(*arguments: object, fault: str | None = None, **environment: object) -> subprocess.CompletedProcess:
     process = start(*arguments, **environment, **({"VITPORT_FAULT": fault} if fault else {}))
     out, error = process.communicate(timeout=300)
     assert "Traceback" not in out.replace("  | Traceback", "") + error.replace("  | Traceback", "")

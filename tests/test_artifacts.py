@@ -18,7 +18,9 @@ from vitport.errors import AssetError, OutputError
 
 def listing(*folders: str, sha: str = "a", **changed: object) -> dict:
     """A list of artifacts as small as `publish` can take; `folders` are `variant/format`."""
-    entries = [{"variant": each.split("/")[0], "format": each.split("/")[1], "sha256": ""} for each in folders]
+    entries = [
+        {"variant": each.split("/")[0], "format": each.split("/")[1], "path": each, "sha256": ""} for each in folders
+    ]
     facts = {"schema": 1, "name": "n", "resolution": 32, "asset": {"sha256": sha}, "versions": {}, "reference": {}}
     return {**facts, **changed, "artifacts": entries}
 

@@ -72,6 +72,11 @@ class OutputError(VitportError):
     exit_code = 7
 
 
+def what_the_system_says(error: OSError) -> str:
+    """The reason in words; NumPy's own, for a write that was cut short, has no number and counts items instead."""
+    return error.strerror or f"{error}, as when a disk is full"
+
+
 EXIT_CODES: dict[int, str] = {
     0: "success",
     1: "parity: an artifact is not the function of its checkpoint",

@@ -19,7 +19,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from vitport.artifacts import LISTING, PUBLISHING, folder, intact, ordered, read, same_checkpoint, text
-from vitport.errors import INTERRUPTS, OutputError
+from vitport.errors import INTERRUPTS, OutputError, what_the_system_says
 from vitport.npz import sync_folder
 
 STAGING, GONE = ".staging", "gone"
@@ -49,7 +49,7 @@ def staging(out: Path, wait: Callable[[], None]) -> Iterator[Path]:
                 shutil.rmtree(stage, ignore_errors=True)
                 _remove_empty(made)
     except OSError as error:
-        raise OutputError(f"{error.filename or out}: {error.strerror or error}") from error
+        raise OutputError(f"{error.filename or out}: {what_the_system_says(error)}") from error
 
 
 def publish(stage: Path, out: Path, listing: dict) -> None:

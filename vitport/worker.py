@@ -19,7 +19,7 @@ import numpy as np
 from vitport import artifacts, checkpoint, formats
 from vitport.architectures import TAPS, Architecture, ResNet
 from vitport.arrays import Images, Params
-from vitport.errors import AssetError, BackendError, OutputError, VitportError
+from vitport.errors import AssetError, BackendError, OutputError, VitportError, what_the_system_says
 from vitport.gates import DRAWS
 from vitport.images import nudged
 
@@ -189,7 +189,7 @@ def _guarded(task: Callable[[], dict], result: Path) -> int:
         _leave(result, {"error": str(error), "exit_code": error.exit_code})
         return error.exit_code
     except OSError as error:
-        sentence = f"{error.filename or 'the output'}: {error.strerror or error}"
+        sentence = f"{error.filename or 'the output'}: {what_the_system_says(error)}"
         _leave(result, {"error": sentence, "exit_code": OutputError.exit_code})
         return OutputError.exit_code
     except MemoryError:

@@ -13,6 +13,7 @@ import pytest
 import server as web
 from test_artifacts import listing, publish, tree
 
+from faults.reader import assert_nothing_left, assert_whole_and_listed
 from faults.steps import killed_at_every_step
 from vitport import artifacts, assets, npz, publishing
 
@@ -29,24 +30,6 @@ def _no_fsync(monkeypatch: pytest.MonkeyPatch) -> None:
 def texts(out: Path) -> dict[str, str]:
     """Of the artifacts alone."""
     return {name: text for name, text in tree(out).items() if name.startswith(("classifier", "features"))}
-
-
-def sha256(path: Path) -> str | None:
-    """Of an artifact of `publish`, which has a single file; not by vitport's own code."""
-    return hashlib.sha256((path / "file").read_bytes()).hexdigest() if path.exists() else None
-
-
-def assert_whole_and_listed(out: Path) -> None:
-    """What anybody can check who knows no more than `artifacts.json`, right after the kill."""
-    found = json.loads((out / "artifacts.json").read_text()) if (out / "artifacts.json").exists() else listing()
-    lists = [found["artifacts"], *found.get("publishing", {}).values()]
-    named: dict[str, set] = {}
-    for entry in (entry for entries in lists for entry in entries):
-        named.setdefault(f"{entry['variant']}/{entry['format']}", set()).add(entry["sha256"])
-    for entry in found["artifacts"]:
-        assert sha256(out / entry["variant"] / entry["format"]) == entry["sha256"], "the list never lies"
-    there = {path.parent.relative_to(out).as_posix() for path in out.glob("[cf]*/*/file")}
-    assert {folder for folder in there if sha256(out / folder) not in named.get(folder, ())} == set()
 
 
 RUNS = {
@@ -94,7 +77,7 @@ def test_publishing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, run: str, e
         outcomes.append(texts(out) == after)
         publish(out, "two", *now, **facts)
         assert texts(out) == after
-        assert {path.name for path in out.iterdir()} <= {"artifacts.json", "classifier", "features"}
+        assert_nothing_left(out)
     assert len(outcomes) > 20
     assert outcomes == sorted(outcomes), "a point of no return: before it nothing, behind it everything"
     assert True in outcomes
