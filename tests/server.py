@@ -3,6 +3,7 @@
 import contextlib
 import gzip
 import threading
+import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -162,6 +163,34 @@ def endless() -> Answer:
         handler.start(200, {})
         while not handler.scene.closing.is_set():
             handler.wfile.write(bytes(2**16))
+
+    return answer
+
+
+def chunked(body: bytes, upto: int | None = None) -> Answer:
+    """In chunks of 10,000 bytes (RFC 9112, 7.1); with `upto`, the connection breaks at that byte."""
+
+    def answer(handler: Handler) -> None:
+        handler.start(200, {"Transfer-Encoding": "chunked"})
+        for at in range(0, len(body[:upto]), 10_000):
+            piece = body[at : min(at + 10_000, upto or len(body))]
+            handler.wfile.write(b"%x\r\n%b\r\n" % (len(piece), piece))
+        if upto is None:
+            handler.wfile.write(b"0\r\n\r\n")
+
+    return answer
+
+
+def dripping(head: bytes, body: bytes, piece: int = 1, pause: float = 0.03) -> Answer:
+    """`head` at once, then `body`, `piece` bytes at a time with a pause behind each."""
+
+    def answer(handler: Handler) -> None:
+        handler.wfile.write(head)
+        for at in range(0, len(body), piece):
+            if handler.scene.closing.is_set():
+                return
+            handler.wfile.write(body[at : at + piece])
+            time.sleep(pause)
 
     return answer
 

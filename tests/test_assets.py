@@ -8,6 +8,7 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -21,6 +22,7 @@ import server as web
 
 from vitport import assets, names, npz
 from vitport.assets import addresses, download
+from vitport.assets import cache as caches
 from vitport.assets.partial import Partial, _host
 from vitport.errors import AssetError, OutputError
 
@@ -31,6 +33,10 @@ def checkpoint_bytes(tmp_path: Path, seed: int = 0) -> bytes:
     data = path.read_bytes()
     path.unlink()
     return data
+
+
+def fetch(urls: list[str], sha256: str | None = None, size: int | None = None, **places) -> assets.Asset:
+    return assets.fetch(urls, assets.Expected(sha256, size), **places)
 
 
 def sha(body: bytes) -> str:
@@ -59,12 +65,13 @@ def waits(monkeypatch: pytest.MonkeyPatch) -> list[float]:
     slept: list[float] = []
     monkeypatch.setattr(download, "PATIENCE", download.Patience(timeout=0.3, sleep=slept.append))
     monkeypatch.delenv("VITPORT_ALLOW_HTTP", raising=False)
+    monkeypatch.delenv("HF_ENDPOINT", raising=False)
     return slept
 
 
 def kept(cache: Path) -> list[str]:
     """Names in the cache, without hashes and locks."""
-    names = (path.name for path in cache.iterdir() if not path.name.endswith(".lock"))
+    names = (path.name for path in cache.iterdir() if not path.name.endswith((".lock", ".TAG")))
     return sorted(name.partition("-")[2] for name in names)
 
 
@@ -80,49 +87,49 @@ def test_downloads_verifies_and_keeps(server: web.Server, body: bytes, cache: Pa
     url = server.serve("/vit/S_16.npz", web.ranged(body))
     seen: list[tuple[int, int | None]] = []
     options = {"sha256": sha(body), "size": len(body)} if known else {}
-    asset = assets.fetch([url], cache=cache, progress=lambda *step: seen.append(step), **options)
+    asset = fetch([url], cache=cache, progress=lambda *step: seen.append(step), **options)
     assert asset == assets.Asset(asset.path, url, sha(body), len(body))
     assert asset.path.read_bytes() == body
     assert asset.path.parent == cache
     assert seen[-1] == (len(body), len(body))
-    assert kept(cache) == (["S_16.npz"] if known else ["S_16.npz", "S_16.npz.sha256"])
+    assert kept(cache) == (["S_16.npz", "S_16.npz.json"])
     assert [headers["Accept-Encoding"] for _, headers in server.requests] == ["identity"]
 
 
 def test_the_second_time_comes_from_the_cache_even_offline(server: web.Server, body: bytes, cache: Path) -> None:
     url = server.serve("/x.npz", web.ranged(body))
-    first = assets.fetch([url], cache=cache)
-    assert assets.fetch([url], cache=cache) == first
-    assert assets.fetch([url], cache=cache, offline=True) == first
+    first = fetch([url], cache=cache)
+    assert fetch([url], cache=cache) == first
+    assert fetch([url], cache=cache, offline=True) == first
     assert len(server.requests) == 1
 
 
 def test_a_warm_cache_may_be_read_only(server: web.Server, body: bytes, cache: Path, monkeypatch) -> None:
     url = server.serve("/x.npz", web.ranged(body))
-    first = assets.fetch([url], cache=cache)
+    first = fetch([url], cache=cache)
     monkeypatch.setattr(Path, "mkdir", None)
-    monkeypatch.setattr(assets, "_lock", None)
-    assert assets.fetch([url], cache=cache) == first
+    monkeypatch.setattr(caches, "exclusive", None)
+    assert fetch([url], cache=cache) == first
 
 
 def test_mirrors_in_order(server: web.Server, body: bytes, cache: Path) -> None:
     gone = server.serve("/gone.npz", web.status(404))
     other = server.serve("/other.npz", web.whole(checkpoint_bytes(cache.parent, seed=1)))
     good = server.serve("/good.npz", web.whole(body))
-    asset = assets.fetch([gone, other, good], sha256=sha(body), cache=cache)
+    asset = fetch([gone, other, good], sha256=sha(body), cache=cache)
     assert (asset.url, asset.sha256) == (good, sha(body))
 
 
 def test_mirrors_share_the_cache_by_content(server: web.Server, body: bytes, cache: Path) -> None:
-    first = assets.fetch([server.serve("/a/x.npz", web.whole(body))], sha256=sha(body), cache=cache)
-    second = assets.fetch([server.serve("/b/x.npz", web.status(404))], sha256=sha(body), cache=cache)
+    first = fetch([server.serve("/a/x.npz", web.whole(body))], sha256=sha(body), cache=cache)
+    second = fetch([server.serve("/b/x.npz", web.status(404))], sha256=sha(body), cache=cache)
     assert second.path == first.path
 
 
 def test_the_mode_follows_the_umask(server: web.Server, body: bytes, cache: Path) -> None:
     old = os.umask(0o027)
     try:
-        asset = assets.fetch([server.serve("/x.npz", web.whole(body))], cache=cache)
+        asset = fetch([server.serve("/x.npz", web.whole(body))], cache=cache)
     finally:
         os.umask(old)
     assert asset.path.stat().st_mode & 0o777 == 0o640
@@ -134,7 +141,7 @@ def test_the_mode_follows_the_umask(server: web.Server, body: bytes, cache: Path
 def test_a_local_file_is_used_in_place(tmp_path: Path, body: bytes, cache: Path) -> None:
     path = tmp_path / "mine.npz"
     path.write_bytes(body)
-    assert assets.fetch([str(path)], cache=cache, offline=True) == assets.Asset(path, str(path), sha(body), len(body))
+    assert fetch([str(path)], cache=cache, offline=True) == assets.Asset(path, str(path), sha(body), len(body))
     assert not cache.exists()
 
 
@@ -159,7 +166,7 @@ def test_a_bad_local_file_is_refused_and_kept(tmp_path, body, cache, damage, opt
     if damage:
         path.write_bytes(damage(body))
     with pytest.raises(AssetError, match=r"mine\.npz") as error:
-        assets.fetch([str(path)], cache=cache, **options)
+        fetch([str(path)], cache=cache, **options)
     assert message in str(error.value)
     assert path.exists() == (damage is not None)
 
@@ -167,13 +174,13 @@ def test_a_bad_local_file_is_refused_and_kept(tmp_path, body, cache, damage, opt
 def test_a_pipe_is_not_waited_for(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "pipe.npz")
     with pytest.raises(AssetError, match=r"pipe\.npz is not a regular file"):
-        assets.fetch([str(tmp_path / "pipe.npz")])
+        fetch([str(tmp_path / "pipe.npz")])
 
 
 def test_a_wrong_hash_names_both(tmp_path: Path, body: bytes) -> None:
     (tmp_path / "mine.npz").write_bytes(body)
     with pytest.raises(AssetError, match=f"has the SHA-256 {sha(body)} and should have {'f' * 64}"):
-        assets.fetch([str(tmp_path / "mine.npz")], sha256="f" * 64)
+        fetch([str(tmp_path / "mine.npz")], sha256="f" * 64)
 
 
 # What a server may do and the download survives.
@@ -197,6 +204,12 @@ SURVIVED = {
     "no length": lambda body: [web.without_length(body)],
     "length too long": lambda body: [web.lying(body, len(body) + 9), web.whole(body)],
     "redirected": lambda body: [web.redirect("/elsewhere.npz"), web.ranged(body)],
+    "cut in its headers": lambda body: [
+        web.dripping(b"HTTP/1.1 200 OK\r\nETag: x\r\nContent-Le", b""),
+        web.ranged(body),
+    ],
+    "chunked": lambda body: [web.chunked(body)],
+    "chunked and cut": lambda body: [web.chunked(body, upto=70_000), web.chunked(body)],
     "weak etag": lambda body: [web.ranged(body[::-1], 'W/"1"', upto=70_000), web.ranged(body, 'W/"1"')],
 }
 
@@ -206,20 +219,20 @@ SURVIVED = {
 def test_survives(server: web.Server, body: bytes, cache: Path, answers, known: bool) -> None:
     server.serve("/elsewhere.npz", web.ranged(body))
     url = server.serve("/x.npz", *answers(body))
-    asset = assets.fetch([url], sha256=sha(body) if known else None, cache=cache)
+    asset = fetch([url], sha256=sha(body) if known else None, cache=cache)
     assert asset.path.read_bytes() == body
-    assert kept(cache) == (["x.npz"] if known else ["x.npz", "x.npz.sha256"])
+    assert kept(cache) == (["x.npz", "x.npz.json"])
 
 
 def test_a_cut_without_length_is_seen_by_the_size(server: web.Server, body: bytes, cache: Path) -> None:
     url = server.serve("/x.npz", web.without_length(body[:70_000], ETag='"1"'), web.ranged(body))
-    assert assets.fetch([url], size=len(body), cache=cache).sha256 == sha(body)
+    assert fetch([url], size=len(body), cache=cache).sha256 == sha(body)
     assert ranges(server) == [None, "bytes=70000-"]
 
 
 def test_a_resume_asks_for_the_rest_of_that_version(server: web.Server, body: bytes, cache: Path) -> None:
     url = server.serve("/x.npz", web.ranged(body, '"v1"', upto=70_000), web.ranged(body, '"v1"'))
-    assets.fetch([url], cache=cache)
+    fetch([url], cache=cache)
     assert ranges(server) == [None, "bytes=70000-"]
     assert server.requests[1][1]["If-Range"] == '"v1"'
 
@@ -229,12 +242,12 @@ def test_the_next_run_resumes(server: web.Server, body: bytes, cache: Path) -> N
     with pytest.raises(
         AssetError, match="the server answered 503, 5 times; the 70000 bytes that came are kept for the next run"
     ):
-        assets.fetch([url], cache=cache)
+        fetch([url], cache=cache)
     assert kept(cache) == ["x.npz.part"]
     server.serve("/x.npz", web.ranged(body))
-    assert assets.fetch([url], cache=cache).sha256 == sha(body)
+    assert fetch([url], cache=cache).sha256 == sha(body)
     assert ranges(server)[-1] == "bytes=70000-"
-    assert kept(cache) == ["x.npz", "x.npz.sha256"]
+    assert kept(cache) == ["x.npz", "x.npz.json"]
 
 
 def test_a_run_that_ended_before_it_verified_downloads_nothing_again(server: web.Server, body, cache: Path) -> None:
@@ -244,14 +257,14 @@ def test_a_run_that_ended_before_it_verified_downloads_nothing_again(server: web
     partial.restart(url, '"1"')
     partial.data.write_bytes(body)
     partial.release()
-    assert assets.fetch([url], cache=cache).sha256 == sha(body)
+    assert fetch([url], cache=cache).sha256 == sha(body)
     assert ranges(server) == [f"bytes={len(body)}-"]
 
 
 def test_bytes_of_one_mirror_are_not_continued_at_another(server: web.Server, body: bytes, cache: Path) -> None:
     first = server.serve("/a/x.npz", web.ranged(body, upto=70_000), web.status(503))
     second = server.serve("/b/x.npz", web.ranged(body))
-    assert assets.fetch([first, second], sha256=sha(body), cache=cache).url == second
+    assert fetch([first, second], sha256=sha(body), cache=cache).url == second
     assert ranges(server)[-1] is None
 
 
@@ -259,7 +272,7 @@ def test_waits_double_and_obey_the_server(server: web.Server, body: bytes, cache
     later = formatdate(time.time() + 60, usegmt=True)
     busy = [web.status(503), web.status(503), web.status(429, **{"Retry-After": "7"})]
     url = server.serve("/x.npz", *busy, web.status(503, **{"Retry-After": later}), web.ranged(body))
-    assets.fetch([url], cache=cache)
+    fetch([url], cache=cache)
     assert waits[:3] == [1, 2, 7]
     assert 50 < waits[3] <= 60
 
@@ -268,8 +281,69 @@ def test_progress_renews_patience(server: web.Server, cache: Path, tmp_path: Pat
     monkeypatch.setattr(download, "CHUNK", 1000)
     body = checkpoint_bytes(tmp_path)
     cuts = [web.ranged(body, upto=n * 20_000) for n in range(1, 9)]
-    asset = assets.fetch([server.serve("/x.npz", *cuts, web.ranged(body))], cache=cache)
+    asset = fetch([server.serve("/x.npz", *cuts, web.ranged(body))], cache=cache)
     assert asset.sha256 == sha(body)
+
+
+# A server that sends something, now and then.
+
+DRIPS = {
+    "status": (b"", b"HTTP/1.1 200 OK\r\n" * 99),
+    "headers": (b"HTTP/1.1 200 OK\r\n", b"X-Wait: 1\r\n" * 99),
+    "body": (b"HTTP/1.1 200 OK\r\nContent-Length: 500\r\n\r\n", b"x" * 500),
+    "body without length": (b"HTTP/1.1 200 OK\r\nConnection: close\r\n\r\n", b"x" * 500),
+    "size of a chunk": (b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n", b"0" * 500),
+    "redirect": (b"HTTP/1.1 302 Found\r\n", b"X-Wait: 1\r\n" * 99),
+}
+
+
+@pytest.fixture
+def hasty(monkeypatch: pytest.MonkeyPatch) -> None:
+    patience = download.Patience(attempts=2, timeout=5.0, slowest=1000.0, period=0.25, sleep=lambda seconds: None)
+    monkeypatch.setattr(download, "PATIENCE", patience)
+
+
+@pytest.mark.usefixtures("hasty")
+@pytest.mark.parametrize(("head", "body"), DRIPS.values(), ids=DRIPS)
+def test_a_drip_is_cut_off_though_it_is_never_silent(server: web.Server, cache: Path, head: bytes, body: bytes) -> None:
+    began = time.monotonic()
+    with pytest.raises(AssetError, match="the server sends less than 1000 bytes a second, 2 times"):
+        fetch([server.serve("/x.npz", web.dripping(head, body))], cache=cache)
+    assert time.monotonic() - began < 4
+    assert len(server.requests) == 2
+
+
+@pytest.mark.usefixtures("hasty")
+def test_a_drip_in_the_handshake_is_cut_off_too(cache: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        threading.Thread(target=_drip_a_handshake, args=(listening,), daemon=True).start()
+        with pytest.raises(AssetError, match="the server sends less than 1000 bytes a second, 2 times"):
+            fetch([f"https://127.0.0.1:{listening.getsockname()[1]}/x.npz"], cache=cache)
+
+
+def _drip_a_handshake(listening: socket.socket) -> None:
+    with contextlib.suppress(OSError):
+        while True:
+            line, _ = listening.accept()
+            with contextlib.suppress(OSError), line:
+                line.sendall(b"\x16\x03\x03\x40\x00")  # the header of a TLS record of 16 kB
+                while True:
+                    line.sendall(b"\x02")
+                    time.sleep(0.03)
+
+
+@pytest.mark.usefixtures("hasty")
+def test_a_slow_server_is_waited_for(server: web.Server, body: bytes, cache: Path) -> None:
+    head = b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n" % len(body)
+    url = server.serve("/x.npz", web.dripping(head, body, piece=8000, pause=0.04))
+    assert fetch([url], cache=cache).sha256 == sha(body)
+    assert len(server.requests) == 1
+
+
+def test_the_slowest_server_that_is_waited_for() -> None:
+    patience = download.Patience()
+    assert (patience.slowest, patience.period) == (4096, 60)
+    assert patience.timeout < patience.period, "silence is told from slowness"
 
 
 # What a server may do and the download refuses.
@@ -325,30 +399,79 @@ REFUSED = {
 def test_refuses_and_keeps_nothing_under_the_final_name(server, body, cache, answers, options, message) -> None:
     url = server.serve("/x.npz", *answers(body))
     with pytest.raises(AssetError) as error:
-        assets.fetch([url], cache=cache, **options)
+        fetch([url], cache=cache, **options)
     assert message in str(error.value)
     assert set(kept(cache)) <= {"x.npz.part", "x.npz.bad"}
     assert not assets.cache_path(url, options.get("sha256"), cache).exists()
+
+
+DAMAGE = {
+    "half": lambda body: body[: len(body) // 2],
+    "100 bytes short": lambda body: body[:-100],
+    "1 byte short": lambda body: body[:-1],
+    "nothing": lambda body: b"",
+    "html": lambda body: b"<!DOCTYPE html><title>Sign in</title>",
+    "wrong magic": lambda body: b"PK\x05\x07" + body[4:],
+    "one byte more": lambda body: body + b"\0",
+    "bit of the data": lambda body: flipped(body, 100_000),
+    "bit of the directory": lambda body: flipped(body, body.index(b"PK\x01\x02") + 17),
+    "bit of the local header": lambda body: flipped(body, 15),
+    "bit of the array's header": lambda body: flipped(body, body.index(b"NUMPY") + 3),
+}
+
+
+def flipped(body: bytes, at: int) -> bytes:
+    return body[:at] + bytes([body[at] ^ 4]) + body[at + 1 :]
+
+
+@pytest.mark.parametrize("known", ["nothing", "sha256", "size"])
+@pytest.mark.parametrize("where", ["local", "network"])
+@pytest.mark.parametrize("damage", DAMAGE)
+def test_a_damaged_file_is_refused_by_name_wherever_it_comes_from(
+    server: web.Server, body: bytes, cache: Path, tmp_path: Path, damage: str, where: str, known: str
+) -> None:
+    spoilt = DAMAGE[damage](body)
+    (tmp_path / "x.npz").write_bytes(spoilt)
+    url = str(tmp_path / "x.npz") if where == "local" else server.serve("/x.npz", web.whole(spoilt))
+    expected = {"nothing": {}, "sha256": {"sha256": sha(body)}, "size": {"size": len(body)}}[known]
+    with pytest.raises(AssetError, match=r"x\.npz") as error:
+        fetch([url], cache=cache, **expected)
+    if known == "sha256" and spoilt.startswith(b"PK\3\4"):
+        assert sha(spoilt) in str(error.value)
+        assert sha(body) in str(error.value)
+    if known == "size" and len(spoilt) != len(body) and spoilt.startswith(b"PK\3\4"):
+        assert f"has {len(spoilt)} bytes and should have {len(body)}" in str(error.value)
+    assert not cache.exists() or set(kept(cache)) <= {"x.npz.bad", "x.npz.part"}
+
+
+def test_what_failed_once_is_never_used(server: web.Server, body: bytes, cache: Path) -> None:
+    url = server.serve("/x.npz", web.whole(checkpoint_bytes(cache.parent, seed=1)), web.whole(body))
+    with pytest.raises(AssetError, match="it is damaged or another file"):
+        fetch([url], sha256=sha(body), cache=cache)
+    assert kept(cache) == ["x.npz.bad"]
+    with pytest.raises(AssetError, match="is not in the cache"):
+        fetch([url], sha256=sha(body), cache=cache, offline=True)
+    assert fetch([url], sha256=sha(body), cache=cache).path.read_bytes() == body
 
 
 def test_a_known_size_is_compared_before_the_download(server: web.Server, body: bytes, cache: Path) -> None:
     seen: list[tuple[int, int | None]] = []
     url = server.serve("/x.npz", web.whole(body))
     with pytest.raises(AssetError, match=f"has {len(body)} bytes and should have 9"):
-        assets.fetch([url], size=9, cache=cache, progress=lambda *step: seen.append(step))
+        fetch([url], size=9, cache=cache, progress=lambda *step: seen.append(step))
     assert seen == []
 
 
 def test_without_a_size_a_huge_file_is_not_begun(server: web.Server, body: bytes, cache: Path) -> None:
     url = server.serve("/x.npz", web.lying(body, download.LARGEST + 1))
     with pytest.raises(AssetError, match="without a size in the manifest at most 4294967296 are fetched"):
-        assets.fetch([url], cache=cache)
+        fetch([url], cache=cache)
 
 
 def test_all_places_are_named(server: web.Server, cache: Path, tmp_path: Path) -> None:
     url = server.serve("/x.npz", web.status(404))
     with pytest.raises(AssetError, match="none of the 2 places has the file") as error:
-        assets.fetch([str(tmp_path / "no.npz"), url], cache=cache)
+        fetch([str(tmp_path / "no.npz"), url], cache=cache)
     assert [line.strip().split(" ")[0] for line in str(error.value).splitlines()[1:]] == ["there", url]
 
 
@@ -362,7 +485,7 @@ def test_two_spellings_of_one_address_are_tried_once(cache: Path, monkeypatch: p
     monkeypatch.setattr(download, "_get", refuse)
     mirror = "https://storage.googleapis.com/vit_models/augreg/x.npz"
     with pytest.raises(AssetError, match="is gone"):
-        assets.fetch(["gs://vit_models/augreg/x.npz", mirror, "gs://vit_models/augreg/x.npz"], cache=cache)
+        fetch(["gs://vit_models/augreg/x.npz", mirror, "gs://vit_models/augreg/x.npz"], cache=cache)
     assert opened == [mirror]
 
 
@@ -374,7 +497,7 @@ def test_two_spellings_of_one_address_share_the_cache(cache: Path) -> None:
 def test_every_wait_is_told(server: web.Server, body: bytes, cache: Path) -> None:
     told: list[str] = []
     url = server.serve("/x.npz", web.status(503), web.status(429, **{"Retry-After": "7"}), web.ranged(body))
-    assets.fetch([url], cache=cache, tell=told.append)
+    fetch([url], cache=cache, tell=told.append)
     assert told == [
         "the server answered 503; trying again in 1 seconds",
         "the server answered 429; trying again in 7 seconds",
@@ -392,27 +515,80 @@ def test_waiting_for_another_process_is_told(server: web.Server, body: bytes, ca
         told.append(message)
         other.release()
 
-    assert assets.fetch([url], cache=cache, tell=tell).sha256 == sha(body)
+    assert fetch([url], cache=cache, tell=tell).sha256 == sha(body)
     assert told == [f"waiting for another process that downloads {target.name}"]
 
 
 def test_nothing_listens(cache: Path, waits: list[float]) -> None:
     with pytest.raises(AssetError, match=r"nothing answers there \(is there a network\?\), 5 times"):
-        assets.fetch(["http://127.0.0.1:1/x.npz"], cache=cache)
+        fetch(["http://127.0.0.1:1/x.npz"], cache=cache)
     assert waits == [1, 2, 4, 8]
 
 
 def test_no_tls_where_https_is_asked_for(server: web.Server, cache: Path) -> None:
     url = server.serve("/x.npz", web.status(404)).replace("http:", "https:")
     with pytest.raises(AssetError, match="can't be reached securely"):
-        assets.fetch([url], cache=cache)
+        fetch([url], cache=cache)
 
 
 def test_a_proxy_that_is_not_there(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for name, value in {"http_proxy": "http://127.0.0.1:1", "no_proxy": "", "VITPORT_ALLOW_HTTP": "1"}.items():
         monkeypatch.setenv(name, value)
     with pytest.raises(AssetError, match="the proxy refuses the connection, 5 times"):
-        assets.fetch(["http://example.org/x.npz"], cache=cache)
+        fetch(["http://example.org/x.npz"], cache=cache)
+
+
+def test_a_proxy_is_used(server: web.Server, body: bytes, cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, value in {"http_proxy": server.address, "no_proxy": "", "VITPORT_ALLOW_HTTP": "1"}.items():
+        monkeypatch.setenv(name, value)
+    url = server.serve("http://vitport.invalid/x.npz", web.ranged(body, upto=70_000), web.ranged(body))
+    assert fetch(["http://vitport.invalid/x.npz"], cache=cache).sha256 == sha(body)
+    assert [path for path, _ in server.requests] == [url.removeprefix(server.address)] * 2
+
+
+def test_a_proxy_is_not_used_for_whom_it_is_not_for(server, body, cache, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, value in {
+        "http_proxy": "http://127.0.0.1:1",
+        "no_proxy": "mirror.test",
+        "VITPORT_ALLOW_HTTP": "1",
+    }.items():
+        monkeypatch.setenv(name, value)
+    port = resolving(monkeypatch, server, {"mirror.test": "127.0.0.1"})
+    server.serve("/x.npz", web.whole(body))
+    assert fetch([f"http://mirror.test:{port}/x.npz"], cache=cache).sha256 == sha(body)
+
+
+def resolving(
+    monkeypatch: pytest.MonkeyPatch, server: web.Server, connecting: dict[str, str], looking: str = ""
+) -> str:
+    """Names lead where `connecting` says, or to `looking` for who only looks them up; returns the server's port."""
+    real = socket.getaddrinfo
+
+    def answer(host: str, port: int | None, *rest: object, **options: object) -> list:
+        number = looking if port is None and looking else connecting.get(host, host)
+        return real(number, port, *rest, **options)
+
+    monkeypatch.setattr(socket, "getaddrinfo", answer)
+    return server.address.rpartition(":")[2]
+
+
+def test_a_name_that_was_public_a_moment_ago_is_not_followed_inside(server, body, cache, monkeypatch) -> None:
+    """DNS rebinding: the redirect's host is looked up as a public one, and connects to this machine."""
+    monkeypatch.setenv("VITPORT_ALLOW_HTTP", "1")
+    names = dict.fromkeys(("public.test", "rebound.test"), "127.0.0.1")
+    port = resolving(monkeypatch, server, names, looking="1.1.1.1")
+    server.serve("/x.npz", web.redirect(f"http://rebound.test:{port}/inside.npz"))
+    server.serve("/inside.npz", web.whole(body))
+    with pytest.raises(AssetError, match=r"rebound\.test is at an address of a private network"):
+        fetch([f"http://public.test:{port}/x.npz"], cache=cache)
+    assert {path for path, _ in server.requests} == {"/x.npz"}
+
+
+def test_an_address_of_the_users_own_may_be_private(server, body, cache, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("VITPORT_ALLOW_HTTP", "1")
+    port = resolving(monkeypatch, server, {"mirror.test": "127.0.0.1"})
+    server.serve("/x.npz", web.whole(body))
+    assert fetch([f"http://mirror.test:{port}/x.npz"], cache=cache).sha256 == sha(body)
 
 
 def test_a_host_that_does_not_exist(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -422,7 +598,7 @@ def test_a_host_that_does_not_exist(cache: Path, monkeypatch: pytest.MonkeyPatch
     monkeypatch.setattr(socket, "getaddrinfo", unknown)
     monkeypatch.setattr(download, "getproxies", dict)
     with pytest.raises(AssetError, match=r"its host name is unknown \(is there a network\?\), 5 times"):
-        assets.fetch(["https://vitport.invalid/x.npz"], cache=cache)
+        fetch(["https://vitport.invalid/x.npz"], cache=cache)
 
 
 # The cache.
@@ -431,9 +607,9 @@ def test_a_host_that_does_not_exist(cache: Path, monkeypatch: pytest.MonkeyPatch
 @pytest.mark.parametrize("known", [True, False], ids=["sha256", "first use"])
 def test_a_damaged_cache_is_put_aside_and_fetched_anew(server: web.Server, body: bytes, cache: Path, known) -> None:
     url, options = server.serve("/x.npz", web.ranged(body)), {"sha256": sha(body)} if known else {}
-    asset = assets.fetch([url], cache=cache, **options)
+    asset = fetch([url], cache=cache, **options)
     asset.path.write_bytes(body[:-1] + b"?")
-    assert assets.fetch([url], cache=cache, **options) == asset
+    assert fetch([url], cache=cache, **options) == asset
     assert asset.path.read_bytes() == body
     assert "x.npz.bad" in kept(cache)
     assert len(server.requests) == 2
@@ -441,28 +617,57 @@ def test_a_damaged_cache_is_put_aside_and_fetched_anew(server: web.Server, body:
 
 def test_another_valid_file_in_the_cache_is_not_taken_for_the_first(server: web.Server, body, cache, tmp_path) -> None:
     url = server.serve("/x.npz", web.ranged(body))
-    asset = assets.fetch([url], cache=cache)
+    asset = fetch([url], cache=cache)
     asset.path.write_bytes(checkpoint_bytes(tmp_path, seed=1))
-    assert assets.fetch([url], cache=cache).sha256 == sha(body)
+    assert fetch([url], cache=cache).sha256 == sha(body)
+
+
+def test_a_wrong_size_in_the_manifest_does_not_spoil_the_cache(server: web.Server, body: bytes, cache: Path) -> None:
+    asset = fetch([server.serve("/x.npz", web.whole(body))], sha256=sha(body), cache=cache)
+    with pytest.raises(AssetError, match=f"has {len(body)} bytes and should have 9"):
+        fetch([asset.url], sha256=sha(body), size=9, cache=cache)
+    assert asset.path.read_bytes() == body
+
+
+def test_a_damaged_copy_is_kept_until_a_whole_one_is_here(server: web.Server, body: bytes, cache: Path) -> None:
+    url = server.serve("/x.npz", web.whole(body), web.status(404), web.whole(body))
+    asset = fetch([url], cache=cache)
+    asset.path.write_bytes(body[:-1] + b"?")
+    with pytest.raises(AssetError, match="does not exist"):
+        fetch([url], cache=cache)
+    with pytest.raises(AssetError, match=r"x\.npz is damaged in the cache"):
+        fetch([url], cache=cache, offline=True)
+    assert asset.path.exists()
+    assert fetch([url], cache=cache) == asset
+
+
+def test_another_version_at_the_address_is_fetched_where_the_size_says_so(server, body, cache, tmp_path) -> None:
+    path = tmp_path / "longer.npz"
+    npz.write(path, [("head/kernel", np.zeros((300, 300), np.float32))])
+    other = path.read_bytes()
+    url = server.serve("/x.npz", web.whole(body), web.whole(other))
+    first = fetch([url], cache=cache)
+    second = fetch([url], size=len(other), cache=cache)
+    assert (second.sha256, first.path.read_bytes(), len(server.requests)) == (sha(other), body, 2)
 
 
 def test_offline_says_what_to_do(cache: Path) -> None:
     with pytest.raises(
         AssetError, match=r"gs://vit_models/augreg/x\.npz is not in the cache .* offline run; fetch it once"
     ):
-        assets.fetch(["gs://vit_models/augreg/x.npz"], cache=cache, offline=True)
+        fetch(["gs://vit_models/augreg/x.npz"], cache=cache, offline=True)
     assert not cache.exists()
 
 
 def test_offline_does_not_advise_a_network_for_an_address_that_no_network_opens(cache: Path) -> None:
     with pytest.raises(AssetError, match=r"^s3://b/x\.npz can't be opened; use gs://"):
-        assets.fetch(["s3://b/x.npz"], cache=cache, offline=True)
+        fetch(["s3://b/x.npz"], cache=cache, offline=True)
 
 
 def test_a_cache_that_cannot_be_written(server: web.Server, body: bytes, tmp_path: Path) -> None:
     (tmp_path / "file").write_bytes(b"")
     with pytest.raises(OutputError, match=r"the cache .* can't be written: .*; set VITPORT_CACHE to another folder"):
-        assets.fetch([server.serve("/x.npz", web.whole(body))], cache=tmp_path / "file")
+        fetch([server.serve("/x.npz", web.whole(body))], cache=tmp_path / "file")
 
 
 def test_a_full_disk_leaves_nothing(server: web.Server, body: bytes, cache: Path, monkeypatch) -> None:
@@ -471,7 +676,7 @@ def test_a_full_disk_leaves_nothing(server: web.Server, body: bytes, cache: Path
 
     monkeypatch.setattr(download.os, "fsync", full)
     with pytest.raises(OutputError, match="No space left on device"):
-        assets.fetch([server.serve("/x.npz", web.whole(body))], cache=cache)
+        fetch([server.serve("/x.npz", web.whole(body))], cache=cache)
     assert kept(cache) == []
 
 
@@ -507,7 +712,7 @@ def _spelled(grammar: names.Grammar) -> list[list[str]]:
 
 def _fetch(url: str, cache: str, queue) -> None:
     download.PATIENCE = download.Patience(timeout=5.0)
-    queue.put(assets.fetch([url], cache=Path(cache)).sha256)
+    queue.put(fetch([url], cache=Path(cache)).sha256)
 
 
 def test_two_processes_download_once(server: web.Server, body: bytes, cache: Path) -> None:
@@ -524,13 +729,13 @@ def test_two_processes_download_once(server: web.Server, body: bytes, cache: Pat
 
 
 def test_without_locks_all_are_right(server: web.Server, body: bytes, cache: Path, monkeypatch) -> None:
-    monkeypatch.setattr(assets, "_lock", lambda target, tell: contextlib.nullcontext())
+    monkeypatch.setattr(caches, "exclusive", lambda target, tell: contextlib.nullcontext())
     url = server.serve("/x.npz", web.ranged(body))
     with ThreadPoolExecutor(8) as threads:
-        found = list(threads.map(lambda _: assets.fetch([url], cache=cache), range(8)))
+        found = list(threads.map(lambda _: fetch([url], cache=cache), range(8)))
     assert {asset.sha256 for asset in found} == {sha(body)}
     assert assets.digest(found[0].path) == sha(body)
-    assert kept(cache) == ["x.npz", "x.npz.sha256"]
+    assert kept(cache) == ["x.npz", "x.npz.json"]
 
 
 def test_a_killed_download_is_resumed(server: web.Server, body: bytes, cache: Path) -> None:
@@ -546,9 +751,43 @@ def test_a_killed_download_is_resumed(server: web.Server, body: bytes, cache: Pa
     child.send_signal(signal.SIGKILL)
     child.wait()
     assert [name for name in kept(cache) if not name.endswith(".part")] == []
-    assert assets.fetch([url], cache=cache).sha256 == sha(body)
+    assert fetch([url], cache=cache).sha256 == sha(body)
     assert ranges(server)[-1] == "bytes=70000-"
-    assert kept(cache) == ["x.npz", "x.npz.sha256"]
+    assert kept(cache) == ["x.npz", "x.npz.json"]
+
+
+def claimed(url: str, cache: Path, owner: str, age: float) -> Path:
+    """A partial download that another process has left, with a byte that the server does not have."""
+    cache.mkdir(exist_ok=True)
+    target = assets.cache_path(url, None, cache)
+    folder = target.with_name(f"{target.name}.{owner}-00000000.part")
+    folder.mkdir()
+    (folder / "data").write_bytes(b"?")
+    for path in (folder / "data", folder):
+        os.utime(path, (time.time() - age,) * 2)
+    return folder
+
+
+@pytest.mark.parametrize("owner", ["elsewhere-1", f"{_host()}-{os.getpid()}"], ids=["another machine", "number reused"])
+@pytest.mark.parametrize(("age", "left"), [(3600, True), (2 * 24 * 3600, False)], ids=["an hour", "two days"])
+def test_a_download_that_has_not_moved_for_a_day_is_nobodys(server, body, cache, owner, age, left) -> None:
+    url = server.serve("/x.npz", web.ranged(body))
+    folders = [claimed(url, cache, owner, age), claimed(url, cache, owner.replace("-", "2-", 1), age)]
+    assert fetch([url], cache=cache).sha256 == sha(body)
+    if owner.startswith("elsewhere"):
+        assert [folder.exists() for folder in folders] == [left, left]
+    assert folders[0].exists() == left
+
+
+def test_what_dead_processes_left_goes_when_the_file_is_here(server: web.Server, body: bytes, cache: Path) -> None:
+    url = server.serve("/x.npz", web.ranged(body))
+    dead = subprocess.Popen([sys.executable, "-c", ""])
+    dead.wait()
+    for owner in ("a", "b", "c"):
+        claimed(url, cache, f"{owner}-1", 2 * 24 * 3600)
+    claimed(url, cache, f"{_host()}-{dead.pid}", 0)
+    assert fetch([url], cache=cache).sha256 == sha(body)
+    assert kept(cache) == ["x.npz", "x.npz.json"]
 
 
 def test_a_living_download_is_left_alone(server: web.Server, body: bytes, cache: Path) -> None:
@@ -557,7 +796,7 @@ def test_a_living_download_is_left_alone(server: web.Server, body: bytes, cache:
     other = Partial.claim(assets.cache_path(url, None, cache))
     other.restart(url, '"1"')
     other.data.write_bytes(b"theirs")
-    assert assets.fetch([url], cache=cache).sha256 == sha(body)
+    assert fetch([url], cache=cache).sha256 == sha(body)
     assert other.data.read_bytes() == b"theirs"
 
 
@@ -577,6 +816,11 @@ def test_resolve(url: str, address: str) -> None:
     assert addresses.resolve(url) == address
 
 
+def test_another_hub_can_be_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HF_ENDPOINT", "https://hub.example.org/")
+    assert addresses.resolve("hf://o/r/a.npz") == "https://hub.example.org/o/r/resolve/main/a.npz"
+
+
 def test_a_hub_address_needs_a_file() -> None:
     with pytest.raises(AssetError, match="hf://owner/repo names no file; write hf://owner/repository/path"):
         addresses.resolve("hf://owner/repo")
@@ -593,7 +837,7 @@ FORBIDDEN = {
 @pytest.mark.parametrize(("url", "message"), FORBIDDEN.values(), ids=FORBIDDEN)
 def test_forbidden_addresses(url: str, message: str, cache: Path) -> None:
     with pytest.raises(AssetError) as error:
-        assets.fetch([url], cache=cache)
+        fetch([url], cache=cache)
     assert message in str(error.value)
 
 

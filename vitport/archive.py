@@ -47,16 +47,15 @@ IMPOSTORS: tuple[tuple[bytes, str], ...] = (
 )
 """What people have instead of a zip: first bytes → what to call it."""
 
-BAD_NAMES: tuple[tuple[str, str], ...] = (
+BAD_PATHS: tuple[tuple[str, str], ...] = (
     (r"", "is empty"),
     (r".*[\x00-\x1f\x7f].*", "holds a NUL or control character"),
     (r".*\\.*", "holds a backslash"),
     (r"/.*|[A-Za-z]:.*", "is an absolute path"),
     (r"(.*/)?\.\.?(/.*)?", "holds a `.` or `..` segment"),
     (r".*//.*", "holds an empty segment"),
-    (r"(?!.*[^/]\.npy$).*", "is not that of a .npy array"),
 )
-"""Pattern of the whole member name → why it is refused."""
+"""Pattern of the whole name of an archive's member → why it can't be a path below any folder."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -190,8 +189,14 @@ def _name(archive: Archive, raw: bytes) -> str:
 
 
 def bad_name(name: str) -> str | None:
-    """Why a member can't have this name, or None."""
-    return next((why for pattern, why in BAD_NAMES if re.fullmatch(pattern, name, re.DOTALL)), None)
+    """Why a member of an npz can't have this name, or None."""
+    array = re.fullmatch(r".*[^/]\.npy", name, re.DOTALL)
+    return bad_path(name) or (None if array else "is not that of a .npy array")
+
+
+def bad_path(name: str) -> str | None:
+    """Why a member of any archive can't have this name, or None."""
+    return next((why for pattern, why in BAD_PATHS if re.fullmatch(pattern, name, re.DOTALL)), None)
 
 
 def _refuse_flags(archive: Archive, name: str, *, flags: int, method: int) -> None:

@@ -5,6 +5,7 @@ VitportError
 ├── UsageError             2   the command line asks for something that does not exist
 │   └── ManifestError      2   a manifest is not valid (file:line:column, all errors at once)
 ├── AssetError             3   a checkpoint can't be fetched, is not whole, or is not the one expected
+│   └── Mismatch           3   it is another file than the one expected
 ├── CheckpointError        4   a checkpoint does not hold the weights of its architecture
 ├── BackendError           5   a framework crashed, hung or ran out of memory
 ├── EnvironmentFault       6   a package or a device that was asked for is missing
@@ -46,6 +47,10 @@ class AssetError(VitportError):
     """A checkpoint file can't be fetched, is damaged, or has another hash than the one expected."""
 
     exit_code = 3
+
+
+class Mismatch(AssetError):
+    """A file has another size or SHA-256 than the manifest or the lock file says."""
 
 
 class CheckpointError(VitportError):

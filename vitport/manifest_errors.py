@@ -46,12 +46,12 @@ def listing(document: yaml_marks.Document, problems: list[Problem]) -> str:
     )
 
 
-def problem(document: yaml_marks.Document, details: ErrorDetails) -> Problem:
-    """One of pydantic's errors in our words, at its place in the document."""
+def problem(document: yaml_marks.Document, details: ErrorDetails, format: type[BaseModel] = ManifestFields) -> Problem:
+    """One of pydantic's errors in our words, at its place in a document of that format."""
     path = _path(document.data, details["loc"], keep_last=details["type"] == "missing")
     given = details["input"]
     if details["type"] == "extra_forbidden":
-        names = _known(path[:-1])
+        names = _known(path[:-1], format)
         return path, f"unknown field; {suggestion(str(path[-1]), names) or 'known: ' + ', '.join(names)}"
     template = _SENTENCES.get(details["type"], details["msg"].replace("{", "{{").replace("}", "}}"))
     sentence = template.format(
@@ -75,9 +75,9 @@ def _path(data: Any, location: tuple[str | int, ...], keep_last: bool) -> yaml_m
     return tuple(path)
 
 
-def _known(path: yaml_marks.Path) -> list[str]:
+def _known(path: yaml_marks.Path, format: type[BaseModel]) -> list[str]:
     """The fields of the mapping at `path`, as they are written."""
-    models: list[type[BaseModel]] = [ManifestFields]
+    models: list[type[BaseModel]] = [format]
     for name in (part for part in path if isinstance(part, str)):
         fields = [model.model_fields[name] for model in models if name in model.model_fields]
         models = [nested for field in fields for nested in _models(field.annotation)]

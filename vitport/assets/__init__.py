@@ -1,40 +1,37 @@
-"""Brings a checkpoint file to this machine, whole and proven, or says what to do.
+"""Brings a file to this machine, whole and proven, or says what to do.
 
 Requirements that shaped it:
-- nothing enters the cache under its final name before it was verified: size, SHA-256, and without a SHA-256 the
-  CRC-32 of every member; what is in the cache is verified again at every use;
+- nothing enters the cache under its final name before it was verified: size, SHA-256, and without a SHA-256 every byte
+  by what its format knows of it; what is in the cache is verified again at every use;
 - an interrupted download goes on where it stopped, also after `kill -9`, and never mixes two versions of a file;
 - many processes may ask for one file: a lock makes them download once, but correctness comes from folders of their own
   and atomic renames, because locks silently do nothing on some network file systems;
 - a server is not trusted: not its lengths, its redirects, its patience, nor its good intentions.
 """
 
-import contextlib
 import hashlib
 import os
-import re
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from vitport import npz
-from vitport.archive import refuse_irregular, what_it_is_instead
+from vitport.archive import CHUNK, refuse_irregular
+from vitport.assets import cache as caches
+from vitport.assets import contents
 from vitport.assets.addresses import is_remote, permit, resolve
+from vitport.assets.cache import cache_path, default_cache
 from vitport.assets.partial import Partial, sweep
-from vitport.errors import AssetError, OutputError
+from vitport.errors import AssetError, Mismatch, OutputError
+
+__all__ = ["ANY", "Asset", "Expected", "Progress", "Tell", "cache_path", "default_cache", "digest", "fetch"]
 
 Progress = Callable[[int, int | None], None]
 """Told the bytes that are here, and how many there will be if known."""
 
 Tell = Callable[[str], None]
-"""Told why nothing happens for longer than a second: another attempt, another process."""
-
-LOCK_WAIT = 900.0
-"""Seconds that one process waits for another's download of the same file, before it makes its own."""
-
-LONGEST_NAME = 120
-"""Characters of a file's own name in the cache: all of a published one, and with a SHA-256 before it and the name of a
-partial download behind it within the 255 that file systems allow."""
+"""Told why nothing happens for longer than a second: another attempt, another process, a large file to hash."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,11 +45,15 @@ class Asset:
 
 
 @dataclass(frozen=True, slots=True)
-class _Expected:
-    """What the manifest says of the file; None where it says nothing."""
+class Expected:
+    """What is known of a file before it is here; None is unknown. content: what kind it must be."""
 
-    sha256: str | None
-    size: int | None
+    sha256: str | None = None
+    size: int | None = None
+    content: contents.Check = contents.checkpoint
+
+
+ANY = Expected()
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,18 +64,10 @@ class _Listener:
     tell: Tell
 
 
-def default_cache() -> Path:
-    """VITPORT_CACHE, or the cache folder that the operating system gives each user."""
-    import platformdirs
-
-    return Path(os.environ.get("VITPORT_CACHE") or platformdirs.user_cache_dir("vitport"))
-
-
 def fetch(
     urls: Sequence[str],
+    expected: Expected = ANY,
     *,
-    sha256: str | None = None,
-    size: int | None = None,
     cache: Path | None = None,
     offline: bool = False,
     progress: Progress | None = None,
@@ -82,109 +75,105 @@ def fetch(
 ) -> Asset:
     """The file at the first of `urls` that has it: `gs://`, `hf://` or `https://`; local paths are used in place.
 
-    sha256, size: of the file, checked if given. cache: where downloads are kept. offline: use only what is here.
+    cache: where downloads are kept. offline: use only what is here.
     Two spellings of one address, `gs://` and its https mirror, are tried once.
-    Raises AssetError where no address gives the file expected, OutputError where the cache can't be written.
+    Raises AssetError where no address gives the file expected, of which Mismatch where one gives another file;
+    OutputError where the cache can't be written.
     """
-    expected, cache = _Expected(sha256, size), cache or default_cache()
+    cache = cache or default_cache()
     listener = _Listener(progress or (lambda done, total: None), tell)
-    failures: dict[str, str] = {}
+    failures: dict[str, AssetError] = {}
     for url in urls:
         place = url
         try:
             if not is_remote(url):
-                return _verified(Path(url), url, expected)
+                return _verified(Path(url), url, expected, digest(Path(url), _slowly(tell, url)))
             place = resolve(url)
             if place not in failures:
-                return _cached(url, expected, cache) or _download(url, expected, cache, offline, listener)
+                return _cached(url, expected, cache, tell) or _download(url, expected, cache, offline, listener)
         except AssetError as error:
-            failures[place] = str(error)
-    if len(failures) == 1:
-        raise AssetError(*failures.values())
-    places = "".join(f"\n  {failure}" for failure in failures.values())
-    raise AssetError(f"none of the {len(failures)} places has the file:{places}")
+            failures[place] = error
+    raise _joined(list(failures.values()))
 
 
-def digest(path: Path) -> str:
+def digest(path: Path, progress: Progress = lambda done, total: None) -> str:
     """SHA-256 of a file in hexadecimal, read piece by piece. Raises AssetError where it can't be read."""
     refuse_irregular(path)
+    hasher, done = hashlib.sha256(), 0
     try:
         with path.open("rb") as file:
-            return hashlib.file_digest(file, "sha256").hexdigest()
+            total = os.fstat(file.fileno()).st_size
+            while chunk := file.read(CHUNK):
+                hasher.update(chunk)
+                progress(done := done + len(chunk), total)
     except OSError as error:
         raise AssetError(f"{path} can't be read: {error.strerror}") from error
+    return hasher.hexdigest()
 
 
-def cache_path(url: str, sha256: str | None, cache: Path) -> Path:
-    """Where a remote file is kept: named by its content if that is known, so that mirrors share it, else by address."""
-    address = resolve(url)
-    name = re.sub(r"[^A-Za-z0-9._-]", "_", address.rpartition("/")[2])[-LONGEST_NAME:]
-    return cache / f"{sha256 or hashlib.sha256(address.encode()).hexdigest()[:32]}-{name}"
+def _slowly(tell: Tell, name: str) -> Progress:
+    """Progress that says once what it is about, when it takes more than a second."""
+    began, told = time.monotonic(), []
+
+    def progress(done: int, total: int | None) -> None:
+        if not told and time.monotonic() - began > 1:
+            told.append(tell(f"comparing the SHA-256 of {name}"))
+
+    return progress
 
 
-def _verified(path: Path, name: str, expected: _Expected, found: str | None = None) -> Asset:
-    """The asset at `path`, once it is what was expected; `name` stands for it in messages."""
-    found = found or digest(path)
+def _joined(failures: list[AssetError]) -> AssetError:
+    """One error for all places; a Mismatch if any is."""
+    if len(failures) == 1:
+        return failures[0]
+    kind = Mismatch if any(isinstance(failure, Mismatch) for failure in failures) else AssetError
+    places = "".join(f"\n  {failure}" for failure in failures)
+    return kind(f"none of the {len(failures)} places has the file:{places}")
+
+
+def _verified(path: Path, name: str, expected: Expected, found: str) -> Asset:
+    """The asset at `path` with the SHA-256 `found`, once it is what was expected; `name` stands for it in messages."""
     asset = Asset(path, name, found, path.stat().st_size)
-    with path.open("rb") as file:
-        if what := what_it_is_instead(file.read(512)):
-            raise AssetError(f"{name} is not an npz (zip) file but {what}")
+    expected.content(path, name, False)
     if expected.size not in (None, asset.bytes):
-        raise AssetError(
+        raise Mismatch(
             f"{name} has {asset.bytes} bytes and should have {expected.size}; it is truncated or another file"
         )
     if expected.sha256 not in (None, found):
-        raise AssetError(
+        raise Mismatch(
             f"{name} has the SHA-256 {found} and should have {expected.sha256}; it is damaged or another file"
         )
     if expected.sha256 is None:
-        _verify_members(path, name)
+        expected.content(path, name, True)
     return asset
 
 
-def _verify_members(path: Path, name: str) -> None:
-    try:
-        npz.verify(path)
-    except AssetError as error:
-        raise AssetError(str(error).replace(str(path), name)) from None
+def _cached(url: str, expected: Expected, cache: Path, tell: Tell) -> Asset | None:
+    """The file in the cache, if it is there and still what once was verified.
 
-
-def _cached(url: str, expected: _Expected, cache: Path) -> Asset | None:
-    """The file in the cache, if it is there and still what once was verified; else it is put aside as `.bad`."""
-    path = cache_path(url, expected.sha256, cache)
-    if not os.path.isfile(path):
+    A file that is whole and another than expected is left as it is: it is the expectation that may be wrong.
+    """
+    sha256 = expected.sha256 or caches.remembered(url, cache)
+    path = cache_path(url, sha256, cache)
+    if sha256 is None or not os.path.isfile(path) or digest(path, _slowly(tell, path.name)) != sha256:
         return None
-    remembered = expected.sha256 or _remembered(path)
-    try:
-        asset = _verified(path, url, _Expected(remembered, expected.size))
-        sweep(path)
-        return asset
-    except AssetError:
-        with contextlib.suppress(OSError):
-            path.replace(path.with_name(f"{path.name}.bad"))
+    if expected.sha256 is None and expected.size not in (None, path.stat().st_size):
         return None
+    asset = _verified(path, url, replace(expected, sha256=sha256), sha256)
+    for target in (path, cache_path(url, None, cache)):
+        sweep(target)
+    return asset
 
 
-def _remembered(path: Path) -> str | None:
-    """The SHA-256 of the first download, for files whose manifest gives none: the second one must be the same."""
-    try:
-        return path.with_name(f"{path.name}.sha256").read_text()[:64]
-    except (OSError, ValueError):
-        return None
-
-
-def _download(url: str, expected: _Expected, cache: Path, offline: bool, listener: _Listener) -> Asset:
+def _download(url: str, expected: Expected, cache: Path, offline: bool, listener: _Listener) -> Asset:
     permit(resolve(url))
     target = cache_path(url, expected.sha256, cache)
     if offline:
-        raise AssetError(
-            f"{url} is not in the cache {cache}, and this is an offline run; fetch it once with a network, "
-            f"or save the file as {target}, or give its local path instead of the address"
-        )
+        raise _offline(url, expected, cache)
     try:
-        cache.mkdir(parents=True, exist_ok=True)
-        with _lock(target, listener.tell):
-            return _cached(url, expected, cache) or _download_alone(url, expected, target, listener)
+        caches.make(cache)
+        with caches.exclusive(target, listener.tell):
+            return _cached(url, expected, cache, listener.tell) or _download_alone(url, expected, target, listener)
     except OSError as error:
         reason = error.strerror or error
         raise OutputError(
@@ -192,7 +181,17 @@ def _download(url: str, expected: _Expected, cache: Path, offline: bool, listene
         ) from error
 
 
-def _download_alone(url: str, expected: _Expected, target: Path, listener: _Listener) -> Asset:
+def _offline(url: str, expected: Expected, cache: Path) -> AssetError:
+    path = cache_path(url, expected.sha256 or caches.remembered(url, cache), cache)
+    state = f"is damaged in the cache ({path})" if os.path.isfile(path) else f"is not in the cache {cache}"
+    by_hand = f"save the file as {path}, or " if expected.sha256 else ""
+    return AssetError(
+        f"{url} {state}, and this is an offline run; fetch it once with a network, "
+        f"or {by_hand}give its local path instead of the address"
+    )
+
+
+def _download_alone(url: str, expected: Expected, target: Path, listener: _Listener) -> Asset:
     from vitport.assets.download import download
 
     partial = Partial.claim(target)
@@ -204,44 +203,29 @@ def _download_alone(url: str, expected: _Expected, target: Path, listener: _List
     except BaseException:
         partial.release()
         raise
-    return _enter(url, expected, target, partial, found)
+    return _enter(url, expected, partial, found)
 
 
-def _enter(url: str, expected: _Expected, target: Path, partial: Partial, found: str) -> Asset:
+def _enter(url: str, expected: Expected, partial: Partial, found: str) -> Asset:
     """Verifies a complete download and gives it its final name; what fails is kept as `.bad`, never used."""
+    cache = partial.target.parent
+    final = cache_path(url, found, cache)
     try:
         asset = _verified(partial.data, url, expected, found)
-        if expected.sha256 is None:
-            _remember(target, found)
-        partial.data.replace(target)
-        npz.sync_folder(target.parent)
+        _put_aside(final, found)
+        caches.remember(url, found, cache)
+        partial.data.replace(final)
+        npz.sync_folder(cache)
+        sweep(partial.target)
     except AssetError:
-        partial.data.replace(target.with_name(f"{target.name}.bad"))
+        partial.data.replace(caches.beside(partial.target, caches.BAD))
         raise
     finally:
         partial.discard()
-    return Asset(target, asset.url, asset.sha256, asset.bytes)
+    return Asset(final, asset.url, asset.sha256, asset.bytes)
 
 
-def _remember(target: Path, found: str) -> None:
-    with npz.appearing(target.with_name(f"{target.name}.sha256")) as file:
-        file.write(found.encode())
-
-
-@contextlib.contextmanager
-def _lock(target: Path, tell: Tell) -> Iterator[None]:
-    """Holds the lock of the file, where locks work; an optimisation, so every failure of it is ignored."""
-    import filelock
-
-    lock = filelock.FileLock(target.with_name(f"{target.name}.lock"))
-    # NotImplementedError is filelock's word for a file system that has no locks.
-    with contextlib.suppress(filelock.Timeout, NotImplementedError, OSError):
-        try:
-            lock.acquire(timeout=1)
-        except filelock.Timeout:
-            tell(f"waiting for another process that downloads {target.name}")
-            lock.acquire(timeout=LOCK_WAIT)
-    try:
-        yield
-    finally:
-        lock.release()
+def _put_aside(path: Path, sha256: str) -> None:
+    """Keeps a file that was damaged in the cache, for those who want to know how."""
+    if os.path.isfile(path) and digest(path) != sha256:
+        path.replace(caches.beside(path, caches.BAD))

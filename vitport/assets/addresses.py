@@ -18,7 +18,10 @@ def is_remote(url: str) -> bool:
 
 
 def resolve(url: str) -> str:
-    """The https address of a `gs://bucket/object` or `hf://owner/repository/path[@revision]`; others unchanged."""
+    """The https address of a `gs://bucket/object` or `hf://owner/repository/path[@revision]`; others unchanged.
+
+    HF_ENDPOINT names another Hub, as it does for huggingface_hub.
+    """
     scheme, _, rest = url.partition("://")
     if scheme == "gs":
         return f"https://storage.googleapis.com/{quote(rest)}"
@@ -29,12 +32,13 @@ def resolve(url: str) -> str:
     repository, _, path = rest.partition("/")
     if not path:
         raise AssetError(f"{url} names no file; write hf://owner/repository/path, with @revision behind it if needed")
-    return f"https://huggingface.co/{owner}/{repository}/resolve/{quote(revision or 'main', safe='')}/{quote(path)}"
+    hub = (os.environ.get("HF_ENDPOINT") or "https://huggingface.co").rstrip("/")
+    return f"{hub}/{owner}/{repository}/resolve/{quote(revision or 'main', safe='')}/{quote(path)}"
 
 
 def permit(url: str) -> None:
     """Raises AssetError unless an address given by the user may be opened."""
-    host, scheme = _host(url), urlsplit(url).scheme
+    host, scheme = host_of(url), urlsplit(url).scheme
     if scheme == "http" and not (is_loopback(host) or os.environ.get("VITPORT_ALLOW_HTTP") == "1"):
         raise AssetError(f"{url} is not encrypted; use https://, or set VITPORT_ALLOW_HTTP=1 if you trust the network")
     if scheme not in ("http", "https"):
@@ -47,12 +51,12 @@ def permit_redirect(source: str, location: str) -> str:
         target = urljoin(source, location)
     except ValueError:
         raise AssetError(f"{source} redirects to {location!r}, which is no address") from None
-    host, scheme = _host(target), urlsplit(target).scheme
+    host, scheme = host_of(target), urlsplit(target).scheme
     if scheme not in ("http", "https") or (scheme == "http" and urlsplit(source).scheme == "https"):
         raise AssetError(f"{source} redirects to {target}, which is not https; it is not followed")
     if scheme == "http":
         permit(target)
-    if not is_loopback(_host(source)) and _is_private(host):
+    if not is_loopback(host_of(source)) and not _all_public(host):
         raise AssetError(f"{source} redirects to {target}, an address of a private network; it is not followed")
     return target
 
@@ -65,17 +69,23 @@ def is_loopback(host: str) -> bool:
         return host == "localhost"
 
 
-def _host(url: str) -> str:
+def host_of(url: str) -> str:
+    """The host of an address, empty if it has none. Raises AssetError for what is no address."""
     try:
         return urlsplit(url).hostname or ""
     except ValueError:
         raise AssetError(f"{url} is not a valid address") from None
 
 
-def _is_private(host: str) -> bool:
-    """Whether any address of `host` is not a public one; an unknown host is left to the connection to refuse."""
+def is_public(number: str) -> bool:
+    """Whether an IP address is one that the whole world reaches."""
+    return ipaddress.ip_address(number.partition("%")[0]).is_global
+
+
+def _all_public(host: str) -> bool:
+    """Whether every address of `host` is public; an unknown host is left to the connection to refuse."""
     try:
-        found = {entry[4][0] for entry in socket.getaddrinfo(host, None)}
+        found = {str(entry[4][0]) for entry in socket.getaddrinfo(host, None)}
     except (OSError, UnicodeError):
-        return False
-    return not all(ipaddress.ip_address(address.partition("%")[0]).is_global for address in map(str, found))
+        return True
+    return all(map(is_public, found))

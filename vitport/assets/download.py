@@ -20,9 +20,10 @@ from urllib3.exceptions import HTTPError, LocationValueError, SSLError
 
 from vitport import __version__
 from vitport.archive import CHUNK
-from vitport.assets.addresses import is_loopback, permit, permit_redirect, resolve
+from vitport.assets.addresses import host_of, is_loopback, permit, permit_redirect, resolve
+from vitport.assets.connection import Watch
 from vitport.assets.partial import Partial
-from vitport.errors import AssetError
+from vitport.errors import AssetError, Mismatch
 
 LARGEST = 4 * 2**30
 """Bytes of a file whose size the manifest doesn't give; the largest published one has 1.4e9."""
@@ -56,10 +57,15 @@ NETWORK_ERRORS: dict[str, str] = {
 
 @dataclass(frozen=True, slots=True)
 class Patience:
-    """attempts: in a row without progress. timeout, backoff, longest: seconds of silence, first and longest wait."""
+    """attempts: in a row without progress. timeout, backoff, longest: seconds of silence, first and longest wait.
+
+    slowest: bytes a second, over periods of `period` seconds; less than a modem brings, and H/14 would take a week.
+    """
 
     attempts: int = 5
     timeout: float = 30.0
+    slowest: float = 4096.0
+    period: float = 60.0
     backoff: float = 1.0
     longest: float = 120.0
     sleep: Callable[[float], None] = time.sleep
@@ -117,7 +123,7 @@ def _attempt(url: str, partial: Partial, size: int | None, progress: Callable[[i
     headers = {"Accept-Encoding": "identity", "User-Agent": f"vitport/{__version__}"}
     if start:
         headers |= {"Range": f"bytes={start}-", "If-Range": str(validator)}
-    with _response(address, headers) as response:
+    with _watch() as watch, _response(address, headers, watch) as response:
         if response.status == 416 and response.headers.get("Content-Range") == f"bytes */{start}":
             return _sha256(partial)
         _refuse_status(url, response, partial)
@@ -125,27 +131,34 @@ def _attempt(url: str, partial: Partial, size: int | None, progress: Callable[[i
             start = 0
             partial.restart(url, _validator(response))
         total = _total(url, response, start, size)
-        return _stream(url, response, partial, (start, total, size), progress)
+        return _stream(url, response, partial, (start, total, size), progress, watch)
+
+
+def _watch() -> Watch:
+    return Watch(PATIENCE.slowest * PATIENCE.period, PATIENCE.period)
 
 
 @contextmanager
-def _response(address: str, headers: dict[str, str]) -> Iterator[BaseHTTPResponse]:
+def _response(address: str, headers: dict[str, str], watch: Watch) -> Iterator[BaseHTTPResponse]:
     """The answer after at most five redirects, every one of them permitted; network errors become Transient."""
     permit(address)
     with ExitStack() as stack:
         try:
             for _ in range(REDIRECTS + 1):
-                response = _get(stack.enter_context(_pool(address)), address, headers)
+                response = _get(stack.enter_context(_pool(address, watch)), address, headers)
                 stack.callback(response.close)
+                _refuse_slow(watch)  # headers that were cut read as whole ones
                 if response.status not in REDIRECT_CODES:
                     yield response
                     return
+                watch.only_public |= not is_loopback(host_of(address))
                 address = permit_redirect(address, response.headers.get("Location", ""))
-        except SSLError as error:
-            raise AssetError(f"{address} can't be reached securely: {error}") from error
         except LocationValueError as error:
             raise AssetError(f"{address} is not a valid address: {error}") from error
         except HTTPError as error:
+            _refuse_slow(watch)
+            if isinstance(error, SSLError):
+                raise AssetError(f"{address} can't be reached securely: {error}") from error
             raise Transient(_network_error(error)) from error
     raise AssetError(f"{address} is the last of more than {REDIRECTS} redirects; they don't end")
 
@@ -163,13 +176,20 @@ def _get(pool: PoolManager, address: str, headers: dict[str, str]) -> BaseHTTPRe
     )
 
 
-def _pool(address: str) -> PoolManager:
-    """A connection, through the proxy of the environment if there is one for this host."""
-    parts = urlsplit(address)
-    proxy = getproxies().get(parts.scheme)
-    if not proxy or is_loopback(parts.hostname or "") or proxy_bypass(parts.hostname or ""):
-        return PoolManager()
-    return ProxyManager(proxy)
+def _pool(address: str, watch: Watch) -> PoolManager:
+    """A watched connection, through the proxy of the environment if there is one for this host."""
+    host = host_of(address)
+    proxy = getproxies().get(urlsplit(address).scheme)
+    direct = not proxy or is_loopback(host) or proxy_bypass(host)
+    manager = PoolManager() if direct else ProxyManager(proxy)
+    watch.over(manager.connection_from_url(address))
+    return manager
+
+
+def _refuse_slow(watch: Watch) -> None:
+    """Raises Transient where it was our watch that ended the connection."""
+    if watch.cut:
+        raise Transient(f"the server sends less than {PATIENCE.slowest:.0f} bytes a second")
 
 
 def _network_error(error: HTTPError) -> str:
@@ -227,7 +247,7 @@ def _total(url: str, response: BaseHTTPResponse, start: int, size: int | None) -
     length = response.headers.get("Content-Length", "")
     total = start + int(length) if re.fullmatch(r"\d{1,18}", length) else None
     if total is not None and total != (size or total):
-        raise AssetError(f"{url} has {total} bytes and should have {size}; it is another file, or an error page")
+        raise Mismatch(f"{url} has {total} bytes and should have {size}; it is another file, or an error page")
     if total is not None and total > LARGEST and size is None:
         raise AssetError(f"{url} has {total} bytes; without a size in the manifest at most {LARGEST} are fetched")
     return total
@@ -245,6 +265,7 @@ def _stream(
     partial: Partial,
     extent: tuple[int, int | None, int | None],
     progress: Callable[[int, int | None], None],
+    watch: Watch,
 ) -> str:
     """Appends the body and returns the SHA-256 of all bytes."""
     done, total, size = extent
@@ -256,12 +277,16 @@ def _stream(
             if done > limit:
                 file.flush()
                 file.truncate(0)
-                raise AssetError(f"{url} sends more than the {limit} bytes expected; it was cut off")
+                raise Mismatch(f"{url} sends more than the {limit} bytes expected; it was cut off")
             file.write(chunk)
             hasher.update(chunk)
+            watch.came(len(chunk))
             progress(done, total or size)
         file.flush()
         os.fsync(file.fileno())
+    _refuse_slow(watch)
+    if total is None and not done:
+        raise Transient("the connection ended before a byte came")
     if done < (total or size or 0):
         raise Transient(f"the connection ended after {done} of {total or size} bytes")
     return hasher.hexdigest()

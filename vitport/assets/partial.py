@@ -7,13 +7,22 @@ the version of the file they belong to (its ETag) can't be separated.
 import contextlib
 import json
 import os
+import re
 import secrets
 import shutil
 import socket
+import time
 from dataclasses import dataclass
 from pathlib import Path
 
 SUFFIX = ".part"
+
+OWNER = re.compile(r"\.(\w+)-(\d+)-[0-9a-f]{8}\.part$")
+"""What a process puts behind the name of the file: its machine, its number, and a number for this attempt."""
+
+FORGOTTEN = 24 * 3600.0
+"""Seconds after which a download that has not moved is nobody's, on whatever machine it began: one that lives gives up
+or goes on within a quarter of an hour (`download.Patience`), and clocks differ."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,8 +80,8 @@ class Partial:
 
 
 def sweep(target: Path) -> None:
-    """Removes what killed processes of this machine left of a file that is there by now."""
-    for left in _orphans(target):
+    """Removes what other attempts left of a file that is there by now."""
+    for left in (_released(target), *_orphans(target)):
         shutil.rmtree(left, ignore_errors=True)
 
 
@@ -81,20 +90,42 @@ def _released(target: Path) -> Path:
 
 
 def _orphans(target: Path) -> list[Path]:
-    """Folders of processes of this machine that have ended without releasing them."""
-    prefix = f"{target.name}.{_host()}-"
-    return [path for path in target.parent.glob(f"*{SUFFIX}") if path.name.startswith(prefix) and not _lives(path)]
+    """Folders in which the same file was to grow, and nobody works any more."""
+    paths = target.parent.glob(f"*{SUFFIX}")
+    return [path for path in paths if OWNER.sub("", path.name) == target.name and abandoned(path)]
 
 
-def _lives(path: Path) -> bool:
+def abandoned(path: Path) -> bool:
+    """Whether a partial download belongs to no living process: released, ended on this machine, or long forgotten."""
+    owner = _owner(path)
+    if owner is None:
+        return True
+    host, pid = owner
+    return (host == _host() and not _lives(pid)) or _age(path) > FORGOTTEN
+
+
+def _owner(path: Path) -> tuple[str, int] | None:
+    """Machine and process of a folder that has not been released."""
+    found = OWNER.search(path.name)
+    return (found[1], int(found[2])) if found else None
+
+
+def _lives(pid: int) -> bool:
     try:
-        os.kill(int(path.name.split("-")[-2]), 0)
+        os.kill(pid, 0)
     except ProcessLookupError:
         return False
-    except (OSError, ValueError):
+    except (OSError, OverflowError):
         return True
     return True
 
 
+def _age(path: Path) -> float:
+    """Seconds since anything in the folder changed."""
+    with contextlib.suppress(OSError):
+        return time.time() - max(each.lstat().st_mtime for each in (path, *path.rglob("*")))
+    return 0.0
+
+
 def _host() -> str:
-    return socket.gethostname().replace("/", "_").replace("-", "_")[:40]
+    return re.sub(r"[^A-Za-z0-9]", "_", socket.gethostname())[:40]
