@@ -39,6 +39,7 @@ FLOORS: dict[str, int] = {
     "vitport.artifacts": 2,
     "vitport.publishing": 2,
     "vitport.catalogue": 3,
+    "vitport.lock": 3,
     "vitport.new": 3,
     "vitport.report": 3,
     "vitport.chart": 3,

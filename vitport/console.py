@@ -143,3 +143,24 @@ def catalogue(rows: Sequence) -> None:
     for row in rows:
         if row.problem:
             print(row.problem, file=sys.stderr)
+
+
+def locked(rows: Sequence) -> None:
+    """The table of `vitport lock`; what is not in order below it."""
+    cells = [
+        (row.name, row.state, f"{row.bytes / MEGABYTE:,.1f}" if row.bytes else "-", row.sha256 or "-") for row in rows
+    ]
+    table(("manifest", "state", "MB", "SHA-256"), cells, text=("manifest", "state", "SHA-256"))
+    for row in rows:
+        if row.problem:
+            print(f"{row.name}: {row.problem}; run: vitport lock", file=sys.stderr)
+
+
+def cached(rows: Sequence) -> None:
+    """The table of what is in the cache."""
+    cells = [
+        (row.name, row.kind, f"{row.bytes / MEGABYTE:,.1f}", row.when, (row.sha256 or "-")[:12], row.url or "-")
+        for row in rows
+    ]
+    headings = ("name", "kind", "MB", "when", "SHA-256", "from")
+    table(headings, cells, text=("name", "kind", "when", "SHA-256", "from"))

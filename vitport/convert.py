@@ -12,7 +12,7 @@ from pathlib import Path
 
 import numpy as np
 
-from vitport import __version__, artifacts, assets, checkpoint, formats, images, jobs, manifest, proof, publishing
+from vitport import __version__, artifacts, assets, checkpoint, formats, images, jobs, lock, manifest, proof, publishing
 from vitport.assets import Asset
 from vitport.errors import UsageError
 from vitport.jobs import Job, Watch
@@ -101,14 +101,14 @@ def plan(request: Request) -> Manifest:
 
 
 def fetch(port: Manifest, request: Request, watch: Watch, fetched: assets.Progress | None) -> Asset:
-    """The verified checkpoint file: the manifest's, held to its hash, or the one the request names instead.
+    """The verified checkpoint file: the manifest's, held to its SHA-256 or the locked one, or what the request names.
 
     A file named on purpose may be another checkpoint of the same architecture; the run then says so.
     """
     places = {"cache": request.cache or assets.default_cache(), "offline": request.offline}
     places |= {"progress": fetched, "tell": lambda text: watch("asset", text)}
     if request.asset is None:
-        asset = assets.fetch(port.asset.urls, sha256=port.asset.sha256, size=port.asset.bytes, **places)
+        asset = lock.fetch(port, **places)
     else:
         asset = assets.fetch((request.asset,), **places)
         if port.asset.sha256 not in (None, asset.sha256):

@@ -16,6 +16,7 @@ from test_artifacts import listing, publish, tree
 from faults.reader import assert_nothing_left, assert_whole_and_listed
 from faults.steps import killed_at_every_step
 from vitport import artifacts, assets, npz, publishing
+from vitport.assets import inventory
 
 
 @pytest.fixture(autouse=True)
@@ -113,18 +114,19 @@ def test_a_download(server: web.Server, tmp_path: Path, known: bool) -> None:
     body, cache = (tmp_path / "model.npz").read_bytes(), tmp_path / "cache"
     url = server.serve("/model.npz", web.ranged(body))
     sha = hashlib.sha256(body).hexdigest()
-    facts = {"sha256": sha, "size": len(body)} if known else {}
-    target = assets.cache_path(url, facts.get("sha256"), cache)
+    expected = assets.Expected(sha, len(body)) if known else assets.ANY
+    final = assets.cache_path(url, sha, cache)
+    names = {final.name, f"{assets.cache_path(url, None, cache).name}.json", "CACHEDIR.TAG"}
 
     def fetch() -> None:
-        assets.fetch((url,), cache=cache, **facts)
+        assets.fetch((url,), expected, cache=cache)
 
     kills = 0
     for _ in killed_at_every_step(fetch, cache, lambda: shutil.rmtree(cache, ignore_errors=True)):
-        assert not target.exists() or target.read_bytes() == body
+        assert not final.exists() or final.read_bytes() == body
         fetch()
-        assert target.read_bytes() == body
-        kept = {path.name.removeprefix(target.name) for path in cache.iterdir()}
-        assert kept <= {"", ".lock", *([] if known else [".sha256"])}, "nothing is left behind"
+        assert final.read_bytes() == body
+        assert {path.name for path in cache.iterdir() if path.suffix != ".lock"} == names, "nothing is left behind"
+        inventory.refuse_foreign(cache)
         kills += 1
     assert kills > 10
