@@ -65,8 +65,6 @@ def read(folder: Path) -> dict[str, Entry]:
 
 def write(folder: Path, entries: Mapping[str, Entry]) -> None:
     """Replaces the lock file in one step; without entries there is none. Raises OutputError where it can't."""
-    for left in folder.glob(f".{NAME}.*.tmp"):  # of a killed process; who writes holds the lock
-        left.unlink(missing_ok=True)
     if not entries:
         (folder / NAME).unlink(missing_ok=True)
         return
