@@ -50,9 +50,10 @@ def _reusable(spec: Export, params: Params) -> tf.train.Checkpoint:
     weights = {name: tf.Variable(params[name], name=name) for name in parameter_shapes(spec.architecture, spec.variant)}
     image = tf.TensorSpec((None, *_shape(spec)), tf.float32, INPUT.name)
 
-    @tf.function(autograph=False, input_signature=[image])
-    def infer(inputs: tf.Tensor) -> tf.Tensor:
-        return forward(spec.architecture, TensorFlowOps(), weights, inputs, spec.variant)
+    # Traced once, here: a polymorphic function would be traced again when it is saved.
+    infer = tf.function(
+        lambda inputs: forward(spec.architecture, TensorFlowOps(), weights, inputs, spec.variant), autograph=False
+    ).get_concrete_function(image)
 
     @tf.function(autograph=False)
     def call(inputs: tf.Tensor, training: bool = False) -> tf.Tensor:
