@@ -1,6 +1,7 @@
 """The reference is what the checkpoints mean: every tap follows from earlier ones by a formula written out here."""
 
 import math
+from dataclasses import replace
 from itertools import product
 
 import flax.linen as nn
@@ -294,6 +295,21 @@ def test_the_yardstick_has_the_variance_of_linen():
     assert flax_vit.Typed(dtype="float32").norm_types["use_fast_variance"] is nn.LayerNorm.use_fast_variance is True
 
 
+def test_module_by_module_is_the_whole(run):
+    for dtype, tolerance in (("float64", 1e-13), ("float32", 1e-5)):
+        whole = flax_vit.run(run.architecture, run.params, run.images, dtype, taps=True)
+        steps = flax_vit.run(run.architecture, run.params, run.images, dtype)
+        for name, array in steps.items():
+            np.testing.assert_allclose(array, whole[name], rtol=0, atol=tolerance * np.std(whole[name]))
+
+
+def test_equal_modules_are_compiled_once():
+    deep = replace(PLAIN, depth=5, num_classes=7)
+    flax_vit._step.clear_cache()
+    flax_vit.run(deep, random_params(deep), images.fixed(32))
+    assert flax_vit._step._cache_size() == 5, "patches, positions, blocks, last norm, head"
+
+
 def test_without_a_head_there_are_no_logits():
     params, pair = random_params(PLAIN), images.fixed(32)
     outputs = flax_vit.run(PLAIN, params, pair)
@@ -353,7 +369,7 @@ def test_facts_name_versions_device_and_precision():
 
 def test_products_ask_for_the_highest_precision(monkeypatch):
     asked = []
-    monkeypatch.setattr(flax_vit, "_apply", lambda *_: asked.append(_precision_of_a_product()) or {})
+    monkeypatch.setattr(flax_vit, "_in_steps", lambda *_: asked.append(_precision_of_a_product()) or {})
     flax_vit.run(PLAIN, random_params(PLAIN), images.fixed(32), "float32")
     assert asked == [(jax.lax.Precision.HIGHEST, jax.lax.Precision.HIGHEST)]
     assert _precision_of_a_product() != asked[0], "the setting outlived the run"
@@ -365,6 +381,6 @@ def _precision_of_a_product():
 
 
 def test_an_oracle_of_another_type_is_refused_even_without_assertions(plain, monkeypatch):
-    monkeypatch.setattr(flax_vit, "_apply", lambda *arguments: {"pre_logits": np.zeros((2, 4), np.float32)})
+    monkeypatch.setattr(flax_vit, "_in_steps", lambda *arguments: {"pre_logits": np.zeros((2, 4), np.float32)})
     with pytest.raises(BackendError, match=r"asked for float64 and JAX computed \{'pre_logits': 'float32'\}"):
         flax_vit.run(plain.architecture, {}, np.zeros((2, 16, 16, 3), np.float32))

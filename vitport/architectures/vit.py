@@ -80,7 +80,7 @@ def pre_logits(architecture: Architecture, ops: Ops[Tensor], params: Mapping[str
 
 def scope(params: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:
     """The leaves below `prefix`, with names relative to it."""
-    return {name[len(prefix) + 1 :]: leaf for name, leaf in params.items() if name.startswith(f"{prefix}/")}
+    return {name[len(prefix) + 1 :]: params[name] for name in params if name.startswith(f"{prefix}/")}
 
 
 def parameter_shapes(architecture: Architecture, variant: str = "classifier") -> Shapes:

@@ -4,7 +4,7 @@ Written for exactness first: every reduction runs over contiguous memory, where 
 log n, not n), and every variance takes two passes.
 """
 
-from collections.abc import Container, Mapping
+from collections.abc import Container, Iterator, Mapping
 
 import numpy as np
 
@@ -28,9 +28,24 @@ def run(
 ) -> Taps:
     """The taps of the forward pass, `logits` or `pre_logits` last; all arithmetic in `dtype`. keep: only these taps."""
     ops = NumPyOps(keep)
-    weights = {name: np.asarray(leaf, dtype) for name, leaf in params.items()}
-    forward(architecture, ops, weights, images.astype(dtype), variant)
+    forward(architecture, ops, _Cast(params, dtype), images.astype(dtype), variant)
     return ops.taps
+
+
+class _Cast(Mapping[str, np.ndarray]):
+    """Weights in `dtype`, each cast when it is asked for: in float64 all of them are twice the checkpoint."""
+
+    def __init__(self, params: Params, dtype: str) -> None:
+        self._params, self._dtype = params, dtype
+
+    def __getitem__(self, name: str) -> np.ndarray:
+        return np.asarray(self._params[name], self._dtype)
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._params)
+
+    def __len__(self) -> int:
+        return len(self._params)
 
 
 def runner(architecture: Architecture, params: Params, variant: str, ops: type["NumPyOps"] | None = None) -> Runner:
