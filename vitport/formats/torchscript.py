@@ -5,6 +5,7 @@ Parameters keep the checkpoint's names (dots for slashes) and axes, so a gradien
 
 import json
 import warnings
+import zipfile
 from pathlib import Path
 
 import numpy as np
@@ -26,8 +27,8 @@ FACTS = "vitport.json"
 TRACED_BATCH = 2
 """Not 1, which a tracer may take for a broadcast."""
 
-WRITER_RECORDS = ("version", ".data/serialization_id")
-"""Records that the writer of the archive adds by itself."""
+DEBUG = (".debug_pkl", ".data/serialization_id")
+"""Records that readers do without: where the code was traced from, and a hash over that."""
 
 
 def output(spec: Export) -> str:
@@ -42,10 +43,9 @@ def export(spec: Export, params: Params, folder: Path) -> None:
         warnings.simplefilter("ignore")
         model = ViT(spec, params).eval()
         traced = torch.jit.trace(model, torch.zeros(TRACED_BATCH, 3, side, side), check_trace=False)
-        whole = folder / "traced.pt"
-        torch.jit.save(traced, str(whole), _extra_files={FACTS: json.dumps(spec.provenance, sort_keys=True)})
-    _drop_debug_records(whole, folder / FORMATS["torchscript"].entry)
-    whole.unlink()
+        path = folder / FORMATS["torchscript"].entry
+        torch.jit.save(traced, str(path), _extra_files={FACTS: json.dumps(spec.provenance, sort_keys=True)})
+    _drop_debug_records(path)
 
 
 def load(folder: Path) -> Runner:
@@ -88,12 +88,19 @@ def _descend(module: nn.Module, path: list[str]) -> nn.Module:
     return module
 
 
-def _drop_debug_records(source: Path, target: Path) -> None:
-    """Copies the archive without `.debug_pkl`, which holds the paths of the machine that traced; readers do without."""
-    reader = torch._C.PyTorchFileReader(str(source))
-    writer = torch._C.PyTorchFileWriter(str(target))
-    for name in reader.get_all_records():
-        if not name.endswith(".debug_pkl") and name not in WRITER_RECORDS:
-            record = reader.get_record(name)
-            writer.write_record(name, record, len(record))
-    writer.write_end_of_file()
+def _drop_debug_records(path: Path) -> None:
+    """Rewrites the archive's end, without the records in `DEBUG`, which hold paths of the machine that traced.
+
+    The weights, all but everything, lie before them and stay where they are.
+    """
+    with zipfile.ZipFile(path, "a") as archive:
+        cut = min(entry.header_offset for entry in archive.filelist if entry.filename.endswith(DEBUG))
+        tail = [entry for entry in archive.filelist if entry.header_offset >= cut]
+        kept = [(entry, archive.read(entry)) for entry in tail if not entry.filename.endswith(DEBUG)]
+        for entry in tail:
+            archive.filelist.remove(entry)
+            del archive.NameToInfo[entry.filename]
+        archive.start_dir = cut
+        for entry, data in kept:
+            plain = zipfile.ZipInfo(entry.filename)  # at the format's own first date
+            archive.writestr(plain, data, entry.compress_type)
