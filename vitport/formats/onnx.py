@@ -39,8 +39,9 @@ def export(spec: Export, params: Params, folder: Path) -> None:
     """Writes `model.onnx` and passes it through the full checker; the same bytes every time."""
     graph = backend.build(spec.architecture, params, spec.variant, spec.opset)
     path = folder / FORMATS["onnx"].entry
-    onnx_file.write(path, _describe(graph, spec), graph.weights)
-    onnx.checker.check_model(str(path), full_check=True)
+    model = _describe(graph, spec)
+    onnx_file.write(path, model, graph.weights)
+    onnx_file.check(path, model, graph.weights)
 
 
 def load(folder: Path) -> Runner:

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 import numpy as np
-from onnx import ModelProto, TensorProto, helper, numpy_helper
+from onnx import ModelProto, TensorProto, checker, helper, numpy_helper
 
 MODEL_GRAPH, GRAPH_INITIALIZER, TENSOR_RAW_DATA = 7, 5, 9
 """Field numbers in onnx.proto: ModelProto.graph, GraphProto.initializer, TensorProto.raw_data."""
@@ -46,18 +46,41 @@ def write(path: Path, model: ModelProto, weights: Mapping[str, np.ndarray], limi
             _write_array(file, array)
 
 
+def check(path: Path, model: ModelProto, weights: Mapping[str, np.ndarray]) -> None:
+    """The full checker over what `write` wrote, large weights left in the file: with them it takes twice their memory.
+
+    Whether they can be read is for a runtime to show. Raises onnx.checker.ValidationError and
+    onnx.shape_inference.InferenceError.
+    """
+    shell = ModelProto.FromString(model.SerializeToString())
+    for name, array in weights.items():
+        small = array.nbytes < INLINE_BELOW
+        tensor = _inline_tensor(name, array) if small else _external_tensor(name, array, path.name, 0)
+        shell.graph.initializer.append(tensor)
+    beside = path.with_name(f"{path.name}.check")
+    try:
+        beside.write_bytes(shell.SerializeToString(deterministic=True))
+        checker.check_model(str(beside), full_check=True)
+    finally:
+        beside.unlink(missing_ok=True)
+
+
 def _write_external(path: Path, model: ModelProto, weights: Mapping[str, np.ndarray]) -> None:
     data = path.with_name(f"{path.name}.data")
     model = ModelProto.FromString(model.SerializeToString())
     with data.open("wb") as file:
         for name, array in weights.items():
             if array.nbytes < INLINE_BELOW:
-                model.graph.initializer.append(numpy_helper.from_array(np.asarray(array, order="C"), name))
+                model.graph.initializer.append(_inline_tensor(name, array))
                 continue
             file.write(bytes(-file.tell() % ALIGNMENT))
             model.graph.initializer.append(_external_tensor(name, array, data.name, file.tell()))
             _write_array(file, array)
     path.write_bytes(model.SerializeToString(deterministic=True))
+
+
+def _inline_tensor(name: str, array: np.ndarray) -> TensorProto:
+    return numpy_helper.from_array(np.asarray(array, order="C"), name)
 
 
 def _external_tensor(name: str, array: np.ndarray, location: str, offset: int) -> TensorProto:
