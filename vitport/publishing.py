@@ -60,7 +60,7 @@ def publish(stage: Path, out: Path, listing: dict) -> None:
     """
     pending = _pending(out, listing)
     for entry in pending[PUBLISHING]["next"]:
-        _sync(stage / folder(entry))
+        sync(stage / folder(entry))
     during = _written(stage / "during.json", pending)
     after = _written(stage / "after.json", _settled(pending, pending[PUBLISHING]["next"]))
     before = _copied(out / LISTING, stage / "before.json")
@@ -183,7 +183,7 @@ def _exchange(one: Path, other: Path) -> None:
 def _written(path: Path, listing: dict) -> Path:
     """A list on the disk, to be renamed."""
     path.write_text(text(listing), encoding="utf-8")
-    _sync(path)
+    sync(path)
     return path
 
 
@@ -246,7 +246,7 @@ def _still_there(descriptor: int, out: Path) -> bool:
         return False
 
 
-def _sync(path: Path) -> None:
+def sync(path: Path) -> None:
     """Flushes a file, or every file and folder below one, to the disk, before a rename makes it visible."""
     for each in [path, *path.rglob("*")]:
         descriptor = os.open(each, os.O_RDONLY)

@@ -12,11 +12,13 @@ import sys
 import time
 import traceback
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from types import ModuleType
 
 import numpy as np
 
-from vitport import artifacts, checkpoint, formats
+from vitport import artifacts, checkpoint, formats, publishing
 from vitport.architectures import TAPS, Architecture, ResNet
 from vitport.arrays import Images, Params
 from vitport.errors import AssetError, BackendError, OutputError, VitportError, what_the_system_says
@@ -38,23 +40,18 @@ def main(path: str) -> int:
 
 
 def export(job: dict) -> dict:
-    """Writes every variant in one format, each in a fork of its own.
+    """Writes every variant in one format and reads it back, each step in a fork of its own.
 
     The fork shares the import, which is most of the time, and makes an artifact depend on nothing that was exported
-    before it: frameworks number their functions through the life of a process.
+    before it: frameworks number their functions through the life of a process. What wrote an artifact can't help in
+    reading it, and neither holds the other's memory.
     """
     say(f"importing {' and '.join(formats.FORMATS[job['format']].packages) or 'nothing'}")
     module = formats.module(job["format"])
-    _, params, images = _checkpoint_and_images(job)
-    results = {}
-    for variant in job["variants"]:
-        result = Path(f"{job['result']}.{variant}")
-        _forked(lambda v=variant: _export_variant(job, module, params, images, v), result)
-        results[variant] = json.loads(result.read_text())
-    return results
+    return {variant: _write(job, module, variant) | _read_back(job, module, variant) for variant in job["variants"]}
 
 
-def _export_variant(job: dict, module: object, params: Params, images: Images, variant: str) -> dict:
+def _write(job: dict, module: ModuleType, variant: str) -> dict:
     spec = formats.Export(
         architecture=architecture_of(job["architecture"]),
         variant=variant,
@@ -63,23 +60,40 @@ def _export_variant(job: dict, module: object, params: Params, images: Images, v
         labels=tuple(job["labels"]) if job["labels"] else None,
         provenance=job["provenance"],
     )
-    folder = Path(job["folder"]) / variant / job["format"]
+    folder = _folder(job, variant)
     folder.mkdir(parents=True)
-    started = time.perf_counter()
-    say(f"writing {variant}")
-    module.export(spec, params, folder)
-    seconds = time.perf_counter() - started
-    say(f"reading {variant} back")
-    outputs = Path(f"{job['result']}.{variant}.npy")
-    np.save(outputs, module.load(folder)(images))
-    return {
-        "seconds": seconds,
-        "files": artifacts.files(folder),
-        "outputs": str(outputs),
-        "input": {"name": module.INPUT.name, "layout": module.INPUT.layout},
-        "output": {"name": module.output(spec), "width": spec.architecture.output_width(variant)},
-        "versions": module.VERSIONS,
-    }
+
+    def write() -> dict:
+        say(f"writing {variant}")
+        _, params, _ = _checkpoint_and_images(job)
+        started = time.perf_counter()
+        module.export(spec, params, folder)
+        return {
+            "seconds": time.perf_counter() - started,
+            "input": {"name": module.INPUT.name, "layout": module.INPUT.layout},
+            "output": {"name": module.output(spec), "width": spec.architecture.output_width(variant)},
+        }
+
+    return _forked(write, Path(f"{job['result']}.{variant}.written"))
+
+
+def _read_back(job: dict, module: ModuleType, variant: str) -> dict:
+    folder, outputs = _folder(job, variant), Path(f"{job['result']}.{variant}.npy")
+
+    def read() -> dict:
+        say(f"reading {variant} back")
+        with ThreadPoolExecutor(1) as disk:  # works meanwhile: publishing would wait for it
+            synced = disk.submit(publishing.sync, folder)
+            files = artifacts.files(folder)
+            np.save(outputs, module.load(folder)(np.load(job["images"])))
+            synced.result()
+        return {"files": files, "outputs": str(outputs), "versions": module.VERSIONS}
+
+    return _forked(read, Path(f"{job['result']}.{variant}.read"))
+
+
+def _folder(job: dict, variant: str) -> Path:
+    return Path(job["folder"]) / variant / job["format"]
 
 
 def oracle(job: dict) -> dict:
@@ -146,8 +160,8 @@ def identity(path: Path) -> list[int]:
     return [facts.st_dev, facts.st_ino, facts.st_size, facts.st_mtime_ns]
 
 
-def _forked(task: Callable[[], dict], result: Path) -> None:
-    """Runs `task` in a fork; BackendError where it ends without a result."""
+def _forked(task: Callable[[], dict], result: Path) -> dict:
+    """What `task` returns in a fork of its own; BackendError where that ends without a result."""
     parent = os.getpid()
     child = os.fork()
     if child == 0:
@@ -160,6 +174,7 @@ def _forked(task: Callable[[], dict], result: Path) -> None:
     code = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
     if code:
         raise _Failed(code, result)
+    return json.loads(result.read_text())
 
 
 class _Failed(BackendError):

@@ -256,7 +256,8 @@ def _in_steps(model: VisionTransformer, variables: dict[str, Any], images: Array
         inside = any(isinstance(argument, jax.core.Tracer) for argument in arguments)
         if inside or context.method_name != "__call__" or not isinstance(context.module, STEPS):
             return call(*arguments, **options)
-        return _step(context.module.clone(parent=None, name=None), context.module.variables, *arguments)
+        done = _step(context.module.clone(parent=None, name=None), context.module.variables, *arguments)
+        return jax.block_until_ready(done)  # else JAX runs ahead and copies the weights of every module
 
     with nn.intercept_methods(run):
         return model.apply(variables, images)
