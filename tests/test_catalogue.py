@@ -85,22 +85,6 @@ def test_own_manifests_stand_beside_the_shipped_ones(tmp_path: Path, monkeypatch
     assert [row.name for row in catalogue.rows(Path("manifests"))] == ["digits", "mine"]
 
 
-def test_json_has_every_column() -> None:
-    row = catalogue.Row(name="é", problem="no")
-    assert json.loads(catalogue.to_json([row])) == [
-        {
-            "name": "é",
-            "title": None,
-            "variants": [],
-            "formats": [],
-            "parameters": None,
-            "bytes": None,
-            "top1": None,
-            "problem": "no",
-        }
-    ]
-
-
 def test_listing_imports_no_framework() -> None:
     program = (
         "import sys\nfrom pathlib import Path\nfrom vitport import catalogue, new\n"

@@ -38,6 +38,8 @@ FLOORS: dict[str, int] = {
     "vitport.convert": 3,
     "vitport.artifacts": 2,
     "vitport.publishing": 2,
+    "vitport.listing": 2,
+    "vitport.check": 3,
     "vitport.catalogue": 3,
     "vitport.lock": 3,
     "vitport.new": 3,

@@ -17,6 +17,9 @@ SCHEMA = 1
 
 LISTING = "artifacts.json"
 
+STAGING = ".staging"
+"""A run's folder in the output folder; see publishing.py."""
+
 PUBLISHING = "publishing"
 """Field of a list whose run was killed while artifacts changed names: `earlier` and `next`, the entries of the folders
 that hold one or the other."""

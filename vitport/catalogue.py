@@ -1,8 +1,6 @@
 """What `vitport list` shows: a row for every manifest, valid or not."""
 
-import json
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from math import prod
 from pathlib import Path
 
@@ -40,11 +38,6 @@ def rows(folder: Path | None = None) -> list[Row]:
     if folder and not folder.is_dir():
         raise UsageError(f"{folder}: there is no such folder of manifests")
     return [_row(path) for path in named([folder] if folder else ()).values()]
-
-
-def to_json(rows: Sequence[Row]) -> str:
-    """The rows as a JSON list, two spaces deep, for scripts."""
-    return json.dumps([asdict(row) for row in rows], indent=2, ensure_ascii=False)
 
 
 def parameter_count(architecture: Architecture) -> int:

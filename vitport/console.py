@@ -4,12 +4,14 @@ Progress goes to standard error, results to standard output. On a terminal a lin
 log each change is a line.
 """
 
+import json
 import shutil
 import sys
 import time
 from collections.abc import Container, Sequence
 from pathlib import Path
 from types import TracebackType
+from typing import Any
 
 MEGABYTE = 1e6
 
@@ -28,15 +30,6 @@ class Progress:
         self._downloaded = 0.0
 
     def __enter__(self) -> "Progress":
-        if sys.stderr.isatty() and not self._quiet:
-            from rich.console import Console
-            from rich.progress import Progress as Live
-            from rich.progress import SpinnerColumn, TextColumn, TimeElapsedColumn
-
-            part, text = TextColumn("{task.fields[part]:<26}"), TextColumn("{task.description}", markup=False)
-            columns = (SpinnerColumn(finished_text="✓"), part, text)
-            self._live = Live(*columns, TimeElapsedColumn(), console=Console(stderr=True), transient=True)
-            self._live.start()
         return self
 
     def __exit__(self, kind: type | None, error: BaseException | None, trace: TracebackType | None) -> None:
@@ -47,6 +40,9 @@ class Progress:
         """`part` is doing `text` now."""
         if self._quiet:
             return
+        if self._live is None and sys.stderr.isatty():
+            self._live = _live()
+            self._live.start()
         if self._live is None:
             print(f"{time.monotonic() - self._started:7.1f} s  {part:<26}{text}", file=sys.stderr, flush=True)
         else:
@@ -54,9 +50,23 @@ class Progress:
                 self._parts[part] = self._live.add_task(text, part=part, total=1)
             self._live.update(self._parts[part], description=text, completed=int(text == DONE))
 
-    def bytes(self, part: str, verb: str) -> "ByteProgress":
-        """Progress of a transfer: a callback (bytes done, bytes in all or None) with rate and time left."""
-        return ByteProgress(self, part, verb)
+    def bytes(self, part: str, verb: str, patience: float = 0.0) -> "ByteProgress":
+        """Progress of a transfer: a callback (bytes done, bytes in all or None) with rate and time left.
+
+        patience: seconds in which nothing is told, for what is mostly done by then.
+        """
+        return ByteProgress(self, part, verb, patience)
+
+
+def _live() -> Any:
+    """The lines that change in place; rich takes a tenth of a second to import, so not before there is one to show."""
+    from rich.console import Console
+    from rich.progress import Progress as Live
+    from rich.progress import SpinnerColumn, TextColumn, TimeElapsedColumn
+
+    part, text = TextColumn("{task.fields[part]:<26}"), TextColumn("{task.description}", markup=False)
+    columns = (SpinnerColumn(finished_text="✓"), part, text)
+    return Live(*columns, TimeElapsedColumn(), console=Console(stderr=True), transient=True)
 
 
 class ByteProgress:
@@ -64,21 +74,26 @@ class ByteProgress:
 
     INTERVAL = 0.5
 
-    def __init__(self, watch: Progress, part: str, verb: str) -> None:
-        self._watch, self._part, self._verb = watch, part, verb
+    def __init__(self, watch: Progress, part: str, verb: str, patience: float) -> None:
+        self._watch, self._part, self._verb, self._patience = watch, part, verb, patience
         self._first: tuple[float, int] | None = None
         self._told = 0.0
 
     def __call__(self, done: int, total: int | None) -> None:
         now = time.monotonic()
         self._first = self._first or (now, done)
-        if now - self._told < self.INTERVAL and done != total:
+        if now - self._first[0] < self._patience or (now - self._told < self.INTERVAL and done != total):
             return
         self._told = now
         rate = (done - self._first[1]) / max(now - self._first[0], 1e-3)
         whole = f" of {total / MEGABYTE:.1f}" if total else ""
         left = f", {(total - done) / rate:.0f} s left" if total and rate and done < total else ""
         self._watch(self._part, f"{self._verb} {done / MEGABYTE:.1f}{whole} MB at {rate / MEGABYTE:.1f} MB/s{left}")
+
+
+def json_document(value: Any) -> None:
+    """Prints the result for a program: one JSON document, in ASCII, so that no terminal's encoding can break it."""
+    print(json.dumps(value, indent=2))
 
 
 def table(headings: Sequence[str], rows: Sequence[Sequence[str]], text: Container[str]) -> None:
@@ -164,3 +179,18 @@ def cached(rows: Sequence) -> None:
     ]
     headings = ("name", "kind", "MB", "when", "SHA-256", "from")
     table(headings, cells, text=("name", "kind", "when", "SHA-256", "from"))
+
+
+def verdicts(verdicts: Sequence) -> None:
+    """What `check` found: a line for a whole folder, every finding of another."""
+    for verdict in verdicts:
+        count = len(verdict.findings)
+        size = f"{verdict.artifacts} artifacts, {verdict.files} files, {verdict.bytes / MEGABYTE:.1f} MB"
+        found = f"{count} finding{'s' if count > 1 else ''}" if count else f"whole; {size}"
+        print(f"{verdict.folder}: {found}")
+        for finding in verdict.findings:
+            print(f"  {finding.path}\n    expected  {finding.expected}\n    found     {finding.found}")
+        for note in verdict.notes:
+            print(f"  note: {note}")
+        if verdict.sha256:
+            print(f"  SHA-256 of artifacts.json: {verdict.sha256}")

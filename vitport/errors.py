@@ -4,21 +4,24 @@ VitportError
 ├── ParityError            1   an artifact is not the function of its checkpoint
 ├── UsageError             2   the command line asks for something that does not exist
 │   └── ManifestError      2   a manifest is not valid (file:line:column, all errors at once)
-├── AssetError             3   a checkpoint can't be fetched, is not whole, or is not the one expected
+├── AssetError             3   a checkpoint can't be fetched, or it or an artifact is not whole or not the one expected
 │   └── Mismatch           3   it is another file than the one expected
 ├── CheckpointError        4   a checkpoint does not hold the weights of its architecture
 ├── BackendError           5   a framework crashed, hung or ran out of memory
 ├── EnvironmentFault       6   a package or a device that was asked for is missing
 └── OutputError            7   the output or the cache can't be written
 
-130 is one of `INTERRUPTS`. Messages are complete sentences that say what to do; the command line prints them without a
-traceback.
+70 is any other exception, a bug (EX_SOFTWARE of <sysexits.h>); 130 is one of `INTERRUPTS`. Messages are complete
+sentences that say what to do; the command line prints them without a traceback.
 """
 
 import signal
 
 INTERRUPTS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 """Signals that end a run early and tidily."""
+
+SOFTWARE, INTERRUPTED = 70, 130
+"""Exit codes of what is no VitportError."""
 
 
 class VitportError(Exception):
@@ -44,7 +47,7 @@ class ManifestError(UsageError):
 
 
 class AssetError(VitportError):
-    """A checkpoint file can't be fetched, is damaged, or has another hash than the one expected."""
+    """A checkpoint can't be fetched; it or an artifact is damaged, or has another hash than the one expected."""
 
     exit_code = 3
 
@@ -86,10 +89,11 @@ EXIT_CODES: dict[int, str] = {
     0: "success",
     1: "parity: an artifact is not the function of its checkpoint",
     2: "usage: a wrong option or an invalid manifest",
-    3: "asset: not fetched, damaged, or not the file expected",
+    3: "asset: a checkpoint or an artifact is not fetched, damaged, or not the one expected",
     4: "checkpoint: other leaves, shapes or values than the architecture needs",
     5: "backend: a framework crashed, hung or ran out of memory",
     6: "environment: a package or device is missing",
-    7: "output: the output folder or the cache can't be written",
-    130: "interrupted",
+    7: "output: the output folder, the cache or standard output can't be written",
+    70: "bug: vitport itself failed; please report it",
+    130: "interrupted: by Ctrl-C or another signal",
 }

@@ -8,9 +8,10 @@ from pydantic import BaseModel
 from pydantic_core import ErrorDetails
 
 from vitport import yaml_marks
+from vitport.fields import Path, describe, dotted
 from vitport.manifest_schema import ManifestFields
 
-Problem = tuple[yaml_marks.Path, str]
+Problem = tuple[Path, str]
 """Where in the document, and what is wrong there."""
 
 
@@ -40,7 +41,7 @@ _SENTENCES = {
 def listing(document: yaml_marks.Document, problems: list[Problem]) -> str:
     """Every problem on its line, `path:line:column: field: sentence`, in the order of the file."""
     ordered = sorted(problems, key=lambda problem: document.mark(problem[0]))
-    fields = ((document.where(path), yaml_marks.dotted(path), sentence) for path, sentence in ordered)
+    fields = ((document.where(path), dotted(path), sentence) for path, sentence in ordered)
     return "\n".join(
         f"{where}: {field}: {sentence}" if field else f"{where}: {sentence}" for where, field, sentence in fields
     )
@@ -54,16 +55,14 @@ def problem(document: yaml_marks.Document, details: ErrorDetails, format: type[B
         names = _known(path[:-1], format)
         return path, f"unknown field; {suggestion(str(path[-1]), names) or 'known: ' + ', '.join(names)}"
     template = _SENTENCES.get(details["type"], details["msg"].replace("{", "{{").replace("}", "}}"))
-    sentence = template.format(
-        **details.get("ctx", {}), given=yaml_marks.describe(given), input=given, sentence=details["msg"]
-    )
+    sentence = template.format(**details.get("ctx", {}), given=describe(given), input=given, sentence=details["msg"])
     if details["type"] == "literal_error" and isinstance(given, str):
         allowed = [choice.strip("'") for choice in details["ctx"]["expected"].replace(" or ", ", ").split(", ")]
         sentence += "".join(f"; {hint}" for hint in [suggestion(given, allowed)] if hint)
     return path, sentence
 
 
-def _path(data: Any, location: tuple[str | int, ...], keep_last: bool) -> yaml_marks.Path:
+def _path(data: Any, location: tuple[str | int, ...], keep_last: bool) -> Path:
     """`location` without the tags that pydantic adds for the branches of a union."""
     path: list[str | int] = []
     for position, part in enumerate(location):
@@ -75,7 +74,7 @@ def _path(data: Any, location: tuple[str | int, ...], keep_last: bool) -> yaml_m
     return tuple(path)
 
 
-def _known(path: yaml_marks.Path, format: type[BaseModel]) -> list[str]:
+def _known(path: Path, format: type[BaseModel]) -> list[str]:
     """The fields of the mapping at `path`, as they are written."""
     models: list[type[BaseModel]] = [format]
     for name in (part for part in path if isinstance(part, str)):

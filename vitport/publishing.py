@@ -18,12 +18,12 @@ import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from vitport.artifacts import LISTING, PUBLISHING, folder, intact, ordered, read, same_checkpoint, text
+from vitport.artifacts import LISTING, PUBLISHING, STAGING, folder, intact, ordered, read, same_checkpoint, text
 from vitport.errors import INTERRUPTS, OutputError, what_the_system_says
 from vitport.npz import sync_folder
 
-STAGING, GONE = ".staging", "gone"
-"""A run's folder in the output folder, and in that the place of artifacts that leave."""
+GONE = "gone"
+"""Where in the staging folder the artifacts go that leave."""
 
 AT_FDCWD, RENAME_EXCHANGE = -100, 2
 """From <fcntl.h> and <linux/fs.h>."""

@@ -17,9 +17,7 @@ from typing import Any
 import yaml
 
 from vitport.errors import ManifestError
-
-Path = tuple[str | int, ...]
-"""Keys and indices from the root of a document: `("asset", "mirrors", 0)`."""
+from vitport.fields import Path, describe
 
 MAX_BYTES, MAX_DEPTH, MAX_ERRORS = 1_000_000, 20, 20
 
@@ -80,12 +78,6 @@ def read(text: bytes, source: str) -> Document:
         data = builder.errors.append((*max(builder.marks.values(), default=(1, 1)), "what follows is not YAML"))
     _refuse(builder.errors, source)
     return Document(source, data, builder.marks)
-
-
-def dotted(path: Path) -> str:
-    """`asset.mirrors[0]`."""
-    text = "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in path)
-    return text.removeprefix(".")
 
 
 class _Stop(Exception):
@@ -173,19 +165,6 @@ class _Builder:
 
     def fault(self, event: yaml.Event, sentence: str) -> None:
         self.errors.append((*_place(event.start_mark), sentence))
-
-
-def describe(value: Any) -> str:
-    """A value as a person would name it: `the text 'x'`, `the number 3`, `a list`."""
-    names = {type(None): "nothing", bool: str(value).lower(), list: "a list", dict: "a mapping"}
-    if isinstance(value, str):
-        return f"the text {shortened(value)!r}"
-    return names.get(type(value)) or f"the number {shortened(str(value))}"
-
-
-def shortened(text: str, length: int = 60) -> str:
-    """`text`, cut in the middle when it is too long for a message."""
-    return text if len(text) <= length else f"{text[: length // 2]}…{text[-length // 2 :]}"
 
 
 def _decode(text: bytes, source: str) -> str:

@@ -1,6 +1,5 @@
 """`vitport convert`."""
 
-import json
 import shlex
 import sys
 from pathlib import Path
@@ -71,7 +70,7 @@ def convert(manifest: str, report: Path | None, as_json: bool, quiet: bool, **op
     if report:
         reports.write({**outcome.listing, "timings": outcome.timings}, _command_line(), report)
     if as_json:
-        click.echo(json.dumps({"out": str(outcome.out), "timings": outcome.timings, **outcome.listing}, indent=2))
+        console.json_document({"out": str(outcome.out), "timings": outcome.timings, **outcome.listing})
     else:
         console.outcome(outcome.out, outcome.listing, outcome.timings)
 

@@ -1,19 +1,62 @@
 """The group that every command joins, and what all commands share: errors to exit codes, signals to interruptions."""
 
+import errno
+import json
 import signal
 import sys
-from collections.abc import Callable
-from functools import wraps
+import traceback
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from typing import Any
 
 import click
 
 from vitport import __version__
-from vitport.errors import EXIT_CODES, INTERRUPTS, VitportError
+from vitport.cli.streams import patient_streams
+from vitport.errors import (
+    EXIT_CODES,
+    INTERRUPTED,
+    INTERRUPTS,
+    SOFTWARE,
+    BackendError,
+    EnvironmentFault,
+    OutputError,
+    UsageError,
+    VitportError,
+)
 
 EPILOG = "\b\nExit codes:\n" + "\n".join(f"  {code:<4}{meaning}" for code, meaning in EXIT_CODES.items())
 
+FULL = (errno.ENOSPC, errno.EDQUOT)
+"""What a system call says where no room is left."""
 
-@click.group(epilog=EPILOG, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+
+class Door(click.Group):
+    """Every way out of vitport: for each kind of failure an exit code and a sentence, and a document for `--json`."""
+
+    def main(self, args: Sequence[str] | None = None, prog_name: str | None = None, **settings: Any) -> None:
+        """Runs the command line and ends the process."""
+        words = list(sys.argv[1:] if args is None else args)
+        _listen()
+        with patient_streams():
+            sys.exit(self._code(words, prog_name, settings))
+
+    def _code(self, words: list[str], prog_name: str | None, settings: dict[str, Any]) -> int:
+        """The exit code of the command line, after what it has to say."""
+        try:
+            try:
+                code = super().main(words, prog_name, **{**settings, "standalone_mode": False})
+            except SystemExit as end:
+                code = end.code
+            sys.stdout.flush()
+        except BaseException as error:
+            return _tell(error, words)
+        return code or 0
+
+
+@click.group(
+    cls=Door, epilog=EPILOG, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100}
+)
 @click.version_option(__version__, message="vitport %(version)s")
 def main() -> None:
     """Ports a published Vision Transformer checkpoint, and proves that each artifact is the same function.
@@ -25,28 +68,52 @@ def main() -> None:
 
 
 def command(parent: click.Group = main, **settings: str) -> Callable:
-    """A command of `parent` that turns errors into one line and an exit code; `--debug` shows the traceback."""
+    """A command of `parent`, with the exit codes in its help and `--debug`, which shows the traceback of an error."""
 
     def register(function: Callable) -> click.Command:
-        @parent.command(epilog=EPILOG, **settings)
-        @click.option("--debug", is_flag=True, help="Show the traceback of an error.")
-        @wraps(function)
-        def run(debug: bool, **options: object) -> None:
-            _listen()
-            try:
-                function(**options)
-            except VitportError as error:
-                if debug:
-                    raise
-                click.echo(f"vitport: {error}", err=True)
-                sys.exit(error.exit_code)
-            except KeyboardInterrupt:
-                click.echo("vitport: interrupted; nothing half-made is left behind", err=True)
-                sys.exit(130)
-
-        return run
+        debug = click.option("--debug", is_flag=True, expose_value=False, help="Show the traceback of an error.")
+        return parent.command(epilog=EPILOG, **settings)(debug(function))
 
     return register
+
+
+def _tell(error: BaseException, words: list[str]) -> int:
+    """Says what went wrong, to people on standard error and with `--json` to programs on standard output too."""
+    code, sentence = _meaning(error)
+    options = words[: words.index("--")] if "--" in words else words
+    if "--debug" in options and not isinstance(error, click.ClickException):
+        traceback.print_exception(error)
+    if isinstance(error, click.ClickException):
+        error.show()
+    else:
+        click.echo(f"vitport: {sentence}", err=True)
+    if "--json" in options:
+        facts = {"code": code, "kind": EXIT_CODES[code].partition(":")[0], "message": sentence}
+        with suppress(OutputError):
+            print(json.dumps({"error": facts}, indent=2), flush=True)
+    return code
+
+
+def _meaning(error: BaseException) -> tuple[int, str]:
+    """The exit code and the sentence of whatever ended a command."""
+    match error:
+        case VitportError():
+            return error.exit_code, str(error)
+        case click.ClickException():
+            return UsageError.exit_code, error.format_message()
+        case KeyboardInterrupt() | click.Abort():
+            return INTERRUPTED, "interrupted; nothing half-made is left behind"
+        case ImportError() if not (error.name or "").startswith("vitport"):
+            return EnvironmentFault.exit_code, f"a package can't be imported: {error}; install vitport again with pip"
+        case MemoryError():
+            return BackendError.exit_code, "memory ran out"
+        case OSError() if error.errno in FULL:
+            return OutputError.exit_code, f"{error.filename or 'the output'}: {error.strerror}"
+    first = str(error).partition("\n")[0]
+    return (
+        SOFTWARE,
+        f"this is a bug in vitport ({type(error).__name__}: {first}); please report it with what --debug shows",
+    )
 
 
 def _listen() -> None:

@@ -1,6 +1,7 @@
 """`vitport list`."""
 
 import sys
+from dataclasses import asdict
 from pathlib import Path
 
 import click
@@ -25,7 +26,7 @@ def list_(folder: Path | None, as_json: bool) -> None:
     from vitport import catalogue, console
 
     rows = catalogue.rows(folder)
-    click.echo(catalogue.to_json(rows)) if as_json else console.catalogue(rows)
+    console.json_document([asdict(row) for row in rows]) if as_json else console.catalogue(rows)
     problems = [row for row in rows if row.problem]
     if problems:
         sys.exit(2)

@@ -10,7 +10,8 @@ from vitport.cli.group import command
 @command()
 @click.argument("name")
 @click.option("--out", type=click.Path(path_type=Path, file_okay=False), default=Path("manifests"), show_default=True)
-def new(name: str, out: Path) -> None:
+@click.option("--json", "as_json", is_flag=True, help="Print the result as JSON.")
+def new(name: str, out: Path, as_json: bool) -> None:
     """Write a manifest from an AugReg file name.
 
     NAME may also be the file's URL.
@@ -19,7 +20,10 @@ def new(name: str, out: Path) -> None:
     Example:
       vitport new S_16-i21k-300ep-lr_0.001-aug_light1-wd_0.03-do_0.0-sd_0.0--imagenet2012-steps_20k-lr_0.03-res_224
     """
-    from vitport import new
+    from vitport import console, new
 
     path = new.write(name, out)
-    click.echo(f"{path} written; look it through, then: vitport convert {path}")
+    if as_json:
+        console.json_document({"manifest": str(path)})
+    else:
+        click.echo(f"{path} written; look it through, then: vitport convert {path}")

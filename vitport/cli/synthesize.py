@@ -2,6 +2,7 @@
 
 import os
 from pathlib import Path
+from typing import Any
 
 import click
 
@@ -16,8 +17,9 @@ from vitport.cli.group import command
 @click.option("--seed", type=click.IntRange(0), default=0, show_default=True)
 @click.option("--profile", type=click.Choice(["realistic", "stress"]), default="realistic", show_default=True)
 @click.option("--force", is_flag=True, help="Replace an existing file.")
+@click.option("--json", "as_json", is_flag=True, help="Print the result as JSON.")
 @click.option("--quiet", is_flag=True, help="No progress.")
-def synthesize(manifest: str, output: Path, seed: int, profile: str, force: bool, quiet: bool) -> None:
+def synthesize(manifest: str, output: Path, force: bool, as_json: bool, quiet: bool, **draw: Any) -> None:
     """Make random weights in the published layout.
 
     \b
@@ -31,6 +33,11 @@ def synthesize(manifest: str, output: Path, seed: int, profile: str, force: bool
 
     if os.path.lexists(output) and not force:
         raise UsageError(f"{output} exists already; write another file, or replace it with --force")
-    with console.Progress(quiet) as watch:
-        synthesize.write(read(find(manifest)).architecture, output, seed, profile, watch.bytes("synthesize", "wrote"))
-    click.echo(f"{output}: {output.stat().st_size / console.MEGABYTE:.1f} MB, {profile}, seed {seed}")
+    architecture = read(find(manifest)).architecture
+    with console.Progress(quiet or as_json) as watch:
+        synthesize.write(architecture, output, **draw, progress=watch.bytes("synthesize", "wrote"))
+    size = output.stat().st_size
+    if as_json:
+        console.json_document({"checkpoint": str(output), "bytes": size, **draw})
+    else:
+        click.echo(f"{output}: {size / console.MEGABYTE:.1f} MB, {draw['profile']}, seed {draw['seed']}")

@@ -1,0 +1,57 @@
+"""`vitport check`."""
+
+import re
+import sys
+from pathlib import Path
+
+import click
+
+from vitport.cli.group import command
+
+
+def _digest(context: click.Context, option: click.Parameter, value: str | None) -> str | None:
+    if value is not None and not re.fullmatch("[0-9a-fA-F]{64}", value):
+        raise click.BadParameter("a SHA-256 is 64 hexadecimal digits.", context, option)
+    return value and value.lower()
+
+
+@command()
+@click.argument(
+    "folders", metavar="DIR...", nargs=-1, required=True, type=click.Path(path_type=Path, exists=True, file_okay=False)
+)
+@click.option("--sha256", callback=_digest, metavar="DIGEST", help="What artifacts.json must hash to, known elsewhere.")
+@click.option("--json", "as_json", is_flag=True, help="Print the result as JSON.")
+@click.option("--quiet", is_flag=True, help="No progress.")
+def check(folders: tuple[Path, ...], sha256: str | None, as_json: bool, quiet: bool) -> None:
+    """Check output folders against their artifacts.json.
+
+    Every byte is hashed, nothing is loaded, and every difference is shown: changed, cut, missing and additional files,
+    links and devices in place of files, a list that contradicts itself. Any makes the exit code 3.
+
+    The list itself is only as good as the place it comes from: publish its digest, which is shown, elsewhere, and
+    compare it with --sha256.
+
+    \b
+    Examples:
+      vitport check build/digits
+      vitport check build/digits --sha256 "$(cat digits.sha256)"
+      vitport check build/* --json
+    """
+    from vitport import check, console
+    from vitport.errors import AssetError, UsageError
+
+    if sha256 and len(folders) > 1:
+        raise UsageError("--sha256 is the digest of one list; check that folder alone")
+    with console.Progress(quiet or as_json) as watch:
+        verdicts = [
+            check.folder(
+                folder,
+                sha256,
+                lambda folder=folder: watch("check", f"waiting for another vitport to finish with {folder}"),
+                watch.bytes("check", "hashed", patience=1.0),
+            )
+            for folder in folders
+        ]
+    console.json_document(check.to_json(verdicts)) if as_json else console.verdicts(verdicts)
+    if any(verdict.findings for verdict in verdicts):
+        sys.exit(AssetError.exit_code)

@@ -1,0 +1,30 @@
+"""Fields and values of plain data, as a person would name them in a message."""
+
+from typing import Any
+
+Path = tuple[str | int, ...]
+"""Keys and indices from the root of a document: `("asset", "mirrors", 0)`."""
+
+
+def dotted(path: Path) -> str:
+    """`asset.mirrors[0]`."""
+    text = "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in path)
+    return text.removeprefix(".")
+
+
+def describe(value: Any) -> str:
+    """A value as a person would name it: `the text 'x'`, `the number 3`, `a list`."""
+    names = {type(None): "nothing", bool: str(value).lower(), list: "a list", dict: "a mapping"}
+    if isinstance(value, str):
+        return f"the text {shortened(value)!r}"
+    return names.get(type(value)) or f"the number {shortened(str(value))}"
+
+
+def shortened(text: str, length: int = 60) -> str:
+    """`text`, cut in the middle when it is too long for a message."""
+    return text if len(text) <= length else f"{text[: length // 2]}…{text[-length // 2 :]}"
+
+
+def shown(name: str) -> str:
+    """A file's name for a terminal: itself, or quoted and escaped where it would do more than be read."""
+    return name if name.isprintable() else ascii(name)
