@@ -23,6 +23,9 @@ INTERRUPTS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 SOFTWARE, INTERRUPTED = 70, 130
 """Exit codes of what is no VitportError."""
 
+DEBUG = "VITPORT_DEBUG"
+"""Environment variable by which `--debug` reaches the workers."""
+
 
 class VitportError(Exception):
     """Base of every error with a message meant for the user."""

@@ -40,6 +40,9 @@ ERRORS = {
 LOG_LINES = 12
 """Of a crashed child's standard error, shown with the error."""
 
+LONGEST_LOG = 65536
+"""Bytes of it that `--debug` shows."""
+
 LONGEST_LINE = 4096
 """Bytes of standard output taken at once: a child that never ends its line fills no memory here."""
 
@@ -180,15 +183,17 @@ def _result(name: str, result: Path, code: int, log: Path) -> dict:
     if error is BackendError and _disk_full(log.parent, tail):
         raise OutputError(f"{message}: the disk is full")
     if error is BackendError:
-        message = "\n".join([message, *(f"  | {line}" for line in tail)])
-    raise error(message)
+        message = "\n".join([message, *(f"  | {line}" for line in tail[-LOG_LINES:])])
+    failure = error(message)
+    failure.add_note("\n".join([f"standard error of {name}, its traceback included:", *tail]))
+    raise failure
 
 
 def _last_lines(log: Path) -> list[str]:
     """Of a file of any length."""
     with log.open("rb") as file:
-        file.seek(max(log.stat().st_size - LONGEST_LINE, 0))
-        return file.read().decode(errors="replace").splitlines()[-LOG_LINES:]
+        file.seek(max(log.stat().st_size - LONGEST_LOG, 0))
+        return file.read().decode(errors="replace").splitlines()
 
 
 def _disk_full(folder: Path, last_words: list[str]) -> bool:

@@ -21,7 +21,7 @@ import numpy as np
 from vitport import artifacts, checkpoint, formats, publishing
 from vitport.architectures import TAPS, Architecture, ResNet
 from vitport.arrays import Images, Params
-from vitport.errors import AssetError, BackendError, OutputError, VitportError, what_the_system_says
+from vitport.errors import DEBUG, AssetError, BackendError, OutputError, VitportError, what_the_system_says
 from vitport.gates import DRAWS
 from vitport.images import nudged
 
@@ -201,9 +201,11 @@ def _guarded(task: Callable[[], dict], result: Path) -> int:
     try:
         _leave(result, task())
     except VitportError as error:
+        _trace(error)
         _leave(result, {"error": str(error), "exit_code": error.exit_code})
         return error.exit_code
     except OSError as error:
+        _trace(error)
         sentence = f"{error.filename or 'the output'}: {what_the_system_says(error)}"
         _leave(result, {"error": sentence, "exit_code": OutputError.exit_code})
         return OutputError.exit_code
@@ -216,6 +218,12 @@ def _guarded(task: Callable[[], dict], result: Path) -> int:
         _leave(result, {"error": sentence, "exit_code": BackendError.exit_code})
         return BackendError.exit_code
     return 0
+
+
+def _trace(error: Exception) -> None:
+    """Prints where an error came from that has a sentence of its own, for `--debug`; a fork's has been printed."""
+    if DEBUG in os.environ and not isinstance(error, _Failed):
+        traceback.print_exception(error)
 
 
 def _leave(result: Path, value: dict) -> None:

@@ -2,6 +2,7 @@
 
 import errno
 import json
+import os
 import signal
 import sys
 import traceback
@@ -14,6 +15,7 @@ import click
 from vitport import __version__
 from vitport.cli.streams import patient_streams
 from vitport.errors import (
+    DEBUG,
     EXIT_CODES,
     INTERRUPTED,
     INTERRUPTS,
@@ -37,6 +39,8 @@ class Door(click.Group):
     def main(self, args: Sequence[str] | None = None, prog_name: str | None = None, **settings: Any) -> None:
         """Runs the command line and ends the process."""
         words = list(sys.argv[1:] if args is None else args)
+        if _asked("--debug", words):
+            os.environ[DEBUG] = "1"
         _listen()
         with patient_streams():
             sys.exit(self._code(words, prog_name, settings))
@@ -80,18 +84,22 @@ def command(parent: click.Group = main, **settings: str) -> Callable:
 def _tell(error: BaseException, words: list[str]) -> int:
     """Says what went wrong, to people on standard error and with `--json` to programs on standard output too."""
     code, sentence = _meaning(error)
-    options = words[: words.index("--")] if "--" in words else words
-    if "--debug" in options and not isinstance(error, click.ClickException):
+    if _asked("--debug", words) and not isinstance(error, click.ClickException):
         traceback.print_exception(error)
     if isinstance(error, click.ClickException):
         error.show()
     else:
         click.echo(f"vitport: {sentence}", err=True)
-    if "--json" in options:
+    if _asked("--json", words):
         facts = {"code": code, "kind": EXIT_CODES[code].partition(":")[0], "message": sentence}
         with suppress(OutputError):
             print(json.dumps({"error": facts}, indent=2), flush=True)
     return code
+
+
+def _asked(option: str, words: list[str]) -> bool:
+    """Whether an option is given, as far as that can be said of a command line that may be wrong."""
+    return option in (words[: words.index("--")] if "--" in words else words)
 
 
 def _meaning(error: BaseException) -> tuple[int, str]:
