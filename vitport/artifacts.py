@@ -20,6 +20,10 @@ LISTING = "artifacts.json"
 STAGING = ".staging"
 """A run's folder in the output folder; see publishing.py."""
 
+OWN_DIGEST = "sha256"
+"""Field of a list: the SHA-256 of the file without that field's line. It is for accidents: `vitport check` finds a
+changed letter in a title. Who edits a list on purpose computes it anew."""
+
 PUBLISHING = "publishing"
 """Field of a list whose run was killed while artifacts changed names: `earlier` and `next`, the entries of the folders
 that hold one or the other."""
@@ -73,8 +77,11 @@ def _every_entry(listing: dict) -> Iterator[dict]:
 
 
 def text(listing: dict) -> str:
-    """As the file has it. Raises ValueError for a number that JSON does not have."""
-    return json.dumps(listing, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
+    """As the file has it: line 2 is the digest of the other lines. Raises ValueError for a number that JSON has not."""
+    facts = {key: value for key, value in listing.items() if key != OWN_DIGEST}
+    lines = json.dumps(facts, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
+    own = hashlib.sha256(lines.encode()).hexdigest()
+    return lines.replace("{\n", f'{{\n  "{OWN_DIGEST}": "{own}",\n', 1)
 
 
 def folder(entry: dict) -> str:

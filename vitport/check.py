@@ -31,7 +31,7 @@ CHUNK = 1 << 20
 
 THREADS = 8
 
-FILE, FOLDER = "a file", "a folder"
+FILE, FOLDER, EMPTY = "a file", "a folder", "an empty folder"
 
 KINDS = {
     stat.S_IFLNK: "a symbolic link",
@@ -86,7 +86,7 @@ def folder(out: Path, pinned: str | None, wait: Callable[[], None], progress: Pr
             artifacts=len(listed["artifacts"]),
             files=len(files),
             bytes=sum(file.bytes for file in files.values()),
-            findings=(*changed, *listing.contradictions(listed), *different),
+            findings=(*changed, *listing.altered(content, listed), *listing.contradictions(listed), *different),
             notes=_notes(out, listed),
         )
 
@@ -136,7 +136,8 @@ def _differences(out: Path, files: dict[str, File], progress: Progress) -> Itera
     """Where the folder is not what the list promises: first what is there, then the bytes of every file."""
     folders = {str(parent) for path in files for parent in PurePosixPath(path).parents}
     seen = dict(_walk(out, folders))
-    for path in seen.keys() - files.keys() - {LISTING}:
+    empty = {path for path, kind in seen.items() if kind == EMPTY}  # as a SavedModel's `assets` is
+    for path in seen.keys() - files.keys() - {LISTING} - empty:
         yield Finding(shown(path), "a folder" if path in folders else "nothing: the list does not have it", seen[path])
     for path in files.keys() - seen.keys():
         yield Finding(path, f"a file of {files[path].bytes:,} bytes", "nothing")
@@ -151,7 +152,7 @@ def _differences(out: Path, files: dict[str, File], progress: Progress) -> Itera
 
 def _walk(out: Path, folders: set[str]) -> Iterator[tuple[str, str]]:
     """What is in the folder, as (path, kind). It enters only `folders`, in which something is listed: another is one
-    finding, whatever is in it. A staging area is a note (`_notes`)."""
+    finding, whatever is in it. A staging area is a note."""
     pending = [""]
     while pending:
         below = pending.pop()
@@ -166,7 +167,13 @@ def _walk(out: Path, folders: set[str]) -> Iterator[tuple[str, str]]:
             if kind == FOLDER and path in folders:
                 pending.append(path)
             elif not (kind == FOLDER and path == STAGING):
-                yield path, kind
+                yield path, EMPTY if kind == FOLDER and _is_empty(out / path) else kind
+
+
+def _is_empty(folder: Path) -> bool:
+    with suppress(OSError):
+        return not any(os.scandir(folder))
+    return False
 
 
 def _kind(entry: os.DirEntry) -> str:

@@ -4,14 +4,16 @@ A list that is not of the form of its schema is none. One that is may still cont
 folder, sizes and digests that are not those of the listed files, an error above its limit. Each is a finding.
 """
 
+import hashlib
 import json
+import re
 from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 from vitport import strict_json
-from vitport.artifacts import LISTING, PUBLISHING, digest, folder, ordered
+from vitport.artifacts import LISTING, OWN_DIGEST, PUBLISHING, digest, folder, ordered
 from vitport.artifacts import SCHEMA as VERSION
 from vitport.fields import describe, dotted, shown
 from vitport.formats import FORMATS
@@ -54,6 +56,14 @@ def read(content: bytes) -> dict | list[Finding]:
     schema = json.loads(SCHEMA.read_text(encoding="utf-8"))
     wrong = strict_json.violations(schema, listing)
     return [_field(shown(dotted(path)), "what docs/artifacts.md says", sentence) for path, sentence in wrong] or listing
+
+
+def altered(content: bytes, listing: dict) -> Iterator[Finding]:
+    """Where the file is not the one whose digest it carries: any accident, and every edit but a careful one."""
+    own_line = re.compile(rb'^  "%b": "[0-9a-f]{64}",\n' % OWN_DIGEST.encode(), re.MULTILINE)
+    digest = hashlib.sha256(own_line.sub(b"", content, count=1)).hexdigest()
+    if listing.get(OWN_DIGEST) != digest:
+        yield _field(OWN_DIGEST, f"{digest}, of its other lines", str(listing.get(OWN_DIGEST, "nothing")))
 
 
 def settled(listing: dict, there: Callable[[str], bool], intact: Callable[[dict], bool]) -> dict:

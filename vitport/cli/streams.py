@@ -26,13 +26,14 @@ def patient_streams() -> Iterator[None]:
 
 
 class Patient:
-    """A text stream without a reader's absence as an error.
+    """A text stream for which it is no error that nobody reads it.
 
-    strict: OutputError for every other failure to write; without it there is none.
+    strict: any other failure to write is an OutputError at the next `flush`; without it there is none.
     """
 
     def __init__(self, stream: TextIO, strict: bool) -> None:
         self._stream, self._strict = stream, strict
+        self._failure: OSError | None = None
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._stream, name)
@@ -45,14 +46,16 @@ class Patient:
     def flush(self) -> None:
         """Hands on what is buffered, or drops it."""
         self._attempt(self._stream.flush)
+        if self._failure and self._strict:
+            raise OutputError(f"standard output can't be written: {self._failure.strerror}") from self._failure
 
     def _attempt(self, action: Callable[[], object]) -> None:
         try:
             action()
         except OSError as error:
             _abandon(self._stream)
-            if self._strict and not isinstance(error, BrokenPipeError):
-                raise OutputError(f"standard output can't be written: {error.strerror}") from error
+            if not isinstance(error, BrokenPipeError):
+                self._failure = error
 
 
 def _open(stream: TextIO | None) -> TextIO:
