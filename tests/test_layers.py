@@ -4,7 +4,7 @@ import ast
 import json
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import pytest
@@ -167,9 +167,9 @@ def test_the_witness_shares_nothing_with_the_definition(witness: str) -> None:
 HEAVY = sorted(FRAMEWORKS | {"scipy", "sklearn", "pandas", "matplotlib"})
 
 
-def loaded_by(program: str) -> list[str]:
-    """Heavy packages in the memory of an interpreter that ran `program`."""
-    script = f"{program}\nimport sys, json\nprint('@' + json.dumps([n for n in {HEAVY!r} if n in sys.modules]))"
+def loaded_by(program: str, heavy: Iterable[str] = HEAVY) -> list[str]:
+    """Packages among `heavy` in the memory of an interpreter that ran `program`."""
+    script = f"{program}\nimport sys, json\nprint('@' + json.dumps([n for n in {sorted(heavy)!r} if n in sys.modules]))"
     done = subprocess.run([sys.executable, "-c", script], cwd=ROOT, capture_output=True, text=True, check=True)
     return json.loads(done.stdout.rsplit("@", 1)[1])
 
@@ -177,16 +177,31 @@ def loaded_by(program: str) -> list[str]:
 def command(*arguments: str) -> str:
     return (
         f"import sys\nfrom vitport import cli\nsys.argv[1:] = {list(arguments)!r}\n"
-        "try:\n    cli.main()\nexcept SystemExit as end:\n    assert not end.code, end.code"
+        "try:\n    cli.main()\nexcept SystemExit as end:\n    assert end.code in (0, 3), end.code"
     )
 
 
-COMMANDS = [("--help",), ("list",), ("convert", "--help"), ("--version",)]
+COMMANDS = [("--help",), ("list",), ("convert", "--help"), ("--version",), ("check", ".")]
 
 
 @pytest.mark.parametrize("arguments", COMMANDS, ids=[" ".join(arguments) for arguments in COMMANDS])
 def test_no_framework_is_loaded(arguments: tuple[str, ...]) -> None:
     assert loaded_by(command(*arguments)) == []
+
+
+SLOW_TO_IMPORT = {"numpy", "jaxtyping", "einops", "rich", "urllib3", "filelock", "platformdirs", "jsonschema"}
+SLOW_TO_IMPORT |= {"asyncio", "unittest", "multiprocessing"}
+PYDANTIC = {"pydantic", "pydantic_core", "annotated_types", "typing_inspection", "yaml"}
+
+LEAN = {("--help",): SLOW_TO_IMPORT | PYDANTIC, ("check", "."): SLOW_TO_IMPORT | PYDANTIC, ("list",): SLOW_TO_IMPORT}
+"""Commands that answer at once, and what would keep each from it."""
+
+
+@pytest.mark.parametrize("arguments", LEAN, ids=[arguments[0] for arguments in LEAN])
+def test_what_takes_long_to_import_is_not_imported_for_a_quick_answer(arguments: tuple[str, ...]) -> None:
+    program = command(*arguments)
+    assert loaded_by(program, LEAN[arguments]) == []
+    assert loaded_by(f"import numpy\n{program}", LEAN[arguments]) == ["numpy"], "the test can fail"
 
 
 def test_the_values_and_the_knowledge_load_no_framework() -> None:

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from vitport import yaml_marks
+from vitport import fields, yaml_marks
 from vitport.errors import ManifestError
 
 
@@ -82,8 +82,8 @@ def test_an_empty_file_holds_nothing() -> None:
 @pytest.mark.parametrize(
     ("path", "text"), [((), ""), (("a",), "a"), (("a", "b", 0, "c"), "a.b[0].c"), ((0, "a"), "[0].a")], ids=str
 )
-def test_dotted(path: yaml_marks.Path, text: str) -> None:
-    assert yaml_marks.dotted(path) == text
+def test_dotted(path: fields.Path, text: str) -> None:
+    assert fields.dotted(path) == text
 
 
 REFUSALS = {
