@@ -18,6 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from vitport.errors import (
+    DEBUG,
     AssetError,
     BackendError,
     CheckpointError,
@@ -185,7 +186,8 @@ def _result(name: str, result: Path, code: int, log: Path) -> dict:
     if error is BackendError:
         message = "\n".join([message, *(f"  | {line}" for line in tail[-LOG_LINES:])])
     failure = error(message)
-    failure.add_note("\n".join([f"standard error of {name}, its traceback included:", *tail]))
+    if DEBUG in os.environ:
+        failure.add_note("\n".join([f"standard error of {name}, its traceback included:", *tail]))
     raise failure
 
 

@@ -5,10 +5,9 @@ manifest, and every later one must be the same. A local file is recorded only wh
 one's own file may change; an entry that is there holds for every place of the file, local or not.
 """
 
-import json
 import os
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -105,11 +104,6 @@ def check(ports: Iterable[Manifest], folders: Iterable[Path]) -> list[Row]:
         needless = _needless(folder, lockfile.read(folder))
         rows += [Row(name, "needless", problem="no manifest needs this entry") for name in needless]
     return rows
-
-
-def to_json(rows: Sequence[Row]) -> str:
-    """The rows as a JSON list."""
-    return json.dumps([asdict(row) for row in rows], indent=2, ensure_ascii=False)
 
 
 def _record_first(port: Manifest, asset: Asset, tell: Callable[[str], None]) -> None:

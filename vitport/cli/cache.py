@@ -1,6 +1,5 @@
 """`vitport cache list`, `verify`, `clear` and `add`."""
 
-import json
 import re
 import sys
 from collections.abc import Sequence
@@ -54,7 +53,7 @@ def list_(cache: Path | None, as_json: bool) -> None:
     folder = cache or default_cache()
     found = inventory.listing(folder)
     if as_json:
-        _print({"cache": str(folder), "entries": _plain(found)})
+        console.json_document({"cache": str(folder), "entries": _plain(found)})
     elif found:
         console.cached(found)
     else:
@@ -83,7 +82,7 @@ def verify(cache: Path | None, as_json: bool, quiet: bool) -> None:
     with console.Progress(quiet or as_json) as watch:
         damaged = inventory.verify(found, watch.bytes("cache", "compared"))
     if as_json:
-        _print({"cache": str(folder), "checked": len(found), "damaged": _plain(damaged)})
+        console.json_document({"cache": str(folder), "checked": len(found), "damaged": _plain(damaged)})
     else:
         click.echo(f"{len(found) - len(damaged)} of {len(found)} in {folder} are what they were when they came")
     for kept in damaged:
@@ -116,7 +115,9 @@ def clear(names: tuple[str, ...], dry_run: bool, cache: Path | None, as_json: bo
     kept: list = []
     gone = chosen if dry_run else inventory.clear(folder, chosen, not names, kept.append)
     if as_json:
-        _print({"cache": str(folder), "dry_run": dry_run, "removed": _plain(gone), "in_use": _plain(kept)})
+        console.json_document(
+            {"cache": str(folder), "dry_run": dry_run, "removed": _plain(gone), "in_use": _plain(kept)}
+        )
         return
     for each in gone:
         click.echo(f"{'would remove' if dry_run else 'removed'} {each.path}")
@@ -150,14 +151,10 @@ def add(address: str, sha256: str | None, as_json: bool, quiet: bool, **places: 
         listen = {"progress": watch.bytes("asset", "fetched"), "tell": lambda text: watch("asset", text)}
         asset, path = published.add(address, sha256, **places, **listen)
     if as_json:
-        _print({"path": str(path), "url": asset.url, "sha256": asset.sha256, "bytes": asset.bytes})
+        console.json_document({"path": str(path), "url": asset.url, "sha256": asset.sha256, "bytes": asset.bytes})
     else:
         click.echo(path)
 
 
 def _plain(found: Sequence) -> list[dict]:
     return [{**asdict(kept), "path": str(kept.path)} for kept in found]
-
-
-def _print(result: dict) -> None:
-    click.echo(json.dumps(result, indent=2, ensure_ascii=False))

@@ -1,6 +1,7 @@
 """`vitport lock`."""
 
 import sys
+from dataclasses import asdict
 from pathlib import Path
 
 import click
@@ -43,6 +44,6 @@ def lock(
         with console.Progress(quiet or as_json) as watch:
             listen = {"progress": watch.bytes("asset", "fetched"), "tell": lambda text: watch("asset", text)}
             rows = story.record(ports, folders, update, **places, **listen)
-    click.echo(story.to_json(rows)) if as_json else console.locked(rows)
+    console.json_document([asdict(row) for row in rows]) if as_json else console.locked(rows)
     if any(row.problem for row in rows):
         sys.exit(3)
