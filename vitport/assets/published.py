@@ -4,6 +4,8 @@ The folder lies in the cache under the tarball's SHA-256. It appears by one rena
 compared with the tarball, byte for byte, before every use.
 """
 
+import contextlib
+import secrets
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +14,9 @@ from vitport.assets import Asset, Expected, Tell, contents, tarball
 from vitport.assets import cache as caches
 from vitport.assets.partial import Partial, sweep
 from vitport.errors import OutputError
+
+ATTEMPTS = 3
+"""At a name that others may take or spoil meanwhile."""
 
 
 def fetch(address: str, sha256: str | None = None, **places: Any) -> Path:
@@ -60,11 +65,22 @@ def _unpack(packed: Path, folder: Path) -> None:
     try:
         caches.remove(partial.data)
         tarball.unpack(packed, partial.data)
-        caches.remove(folder)
-        partial.data.rename(folder)
+        _exchange(partial, packed)
         sweep(folder)
-    except OSError:  # where locks do nothing, another process may have been first
-        if not tarball.matches(packed, folder):
-            raise
     finally:
         partial.discard()
+
+
+def _exchange(partial: Partial, packed: Path) -> None:
+    """Gives the staged files their name; where locks do nothing, another process may do the same at any moment."""
+    folder, failure = partial.target, OSError("another process changes it all the time")
+    for _ in range(ATTEMPTS):
+        try:
+            partial.data.rename(folder)
+        except OSError as error:
+            failure = error
+        if tarball.matches(packed, folder):
+            return
+        with contextlib.suppress(OSError):
+            folder.rename(partial.folder / f"earlier-{secrets.token_hex(4)}")
+    raise failure

@@ -11,6 +11,7 @@ Requirements that shaped it:
 Of `tarfile` only the parser of one header block is. Format: POSIX.1-2017 pax, and the long names of GNU tar.
 """
 
+import contextlib
 import os
 import stat
 import tarfile
@@ -87,7 +88,7 @@ def matches(tarball: Path, folder: Path) -> bool:
         names.add(name)
         if not _same(folder / name, pieces):
             return False
-    return names == {path.relative_to(folder).as_posix() for path in folder.rglob("*") if not _is_folder(path)}
+    return names == _files_below(folder)
 
 
 def root(folder: Path) -> Path:
@@ -273,9 +274,15 @@ def _refuse(tarball: Path, complaint: str, member: str | None = None) -> NoRetur
 def _same(path: Path, pieces: Iterator[memoryview]) -> bool:
     if path.is_symlink() or not path.is_file():
         return False
-    with path.open("rb") as file:
+    with contextlib.suppress(OSError), path.open("rb") as file:
         return all(file.read(len(piece)) == piece for piece in pieces) and not file.read(1)
+    return False
 
 
-def _is_folder(path: Path) -> bool:
-    return stat.S_ISDIR(path.lstat().st_mode)
+def _files_below(folder: Path) -> set[str]:
+    """Whatever is no folder, links too; empty where another process takes the folder away."""
+    try:
+        paths = [path for path in folder.rglob("*") if not stat.S_ISDIR(path.lstat().st_mode)]
+    except OSError:
+        return set()
+    return {path.relative_to(folder).as_posix() for path in paths}
