@@ -135,7 +135,7 @@ def test_what_must_be_checked_is_marked() -> None:
     file_name, text = new.render(S16.replace("imagenet2012", "cifar100"))
     assert file_name == "s16_i21k_light1_cifar100_224.yaml"
     assert [line.strip().partition("CHECK: ")[2] for line in text.splitlines() if "CHECK: " in line] == [
-        "add `sha256` and `bytes` once you hold a file that you trust; without them the first download is trusted.",
+        "add `sha256` and `bytes` once you hold a file that you trust; without them the first one is recorded.",
         "add `labels`, the names of the 100 classes of CIFAR-100",
         "the licence of google-research/vision_transformer, which published the file",
         "what others have published about this file, so that a report can be compared with it.",

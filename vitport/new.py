@@ -35,7 +35,7 @@ asset:
   url: {url}
   mirrors:
     - {mirror}
-  # CHECK: add `sha256` and `bytes` once you hold a file that you trust; without them the first download is trusted.
+  # CHECK: add `sha256` and `bytes` once you hold a file that you trust; without them the first one is recorded.
 
 {architecture}
 resolution: {resolution}
