@@ -33,12 +33,17 @@ class Check:
 
     def rounded(self, dtype: str) -> dict:
         """The arguments with every array in `dtype`."""
-        return {name: _in_dtype(value, dtype) for name, value in self.arguments.items()}
+        return once(self.arguments, lambda value: _in_dtype(value, dtype))
 
     def expected(self, dtype: str) -> np.ndarray:
         """The formula in float64 on arguments that have been rounded to `dtype`."""
-        arguments = {name: _in_dtype(value, "float64") for name, value in self.rounded(dtype).items()}
-        return self.formula(**arguments)
+        return self.formula(**once(self.rounded(dtype), lambda value: _in_dtype(value, "float64")))
+
+
+def once(arguments: dict, change: Callable) -> dict:
+    """Every argument changed; one that stands under two names, as the tokens of self-attention do, stays one."""
+    changed = {id(value): change(value) for value in arguments.values()}
+    return {name: changed[id(value)] for name, value in arguments.items()}
 
 
 def _in_dtype(value: object, dtype: str) -> object:
@@ -106,18 +111,19 @@ def dense(x: np.ndarray, kernel: np.ndarray, bias: np.ndarray) -> np.ndarray:
     return np.einsum("...i,io->...o", x, kernel) + bias
 
 
-def self_attention(x: np.ndarray, weights: dict[str, np.ndarray]) -> np.ndarray:
+def attention(queries: np.ndarray, tokens: np.ndarray, weights: dict[str, np.ndarray]) -> np.ndarray:
     _, heads, head_width = weights["query/kernel"].shape
-    result = np.zeros(x.shape) + weights["out/bias"]
-    for image, head in product(range(len(x)), range(heads)):
-        query, key, value = (
-            x[image] @ weights[f"{part}/kernel"][:, head] + weights[f"{part}/bias"][head]
-            for part in ("query", "key", "value")
-        )
-        for token in range(x.shape[1]):
-            scores = np.array([query[token] @ other for other in key]) / math.sqrt(head_width)
-            share = np.exp(scores - scores.max())
-            result[image, token] += (share / share.sum()) @ value @ weights["out/kernel"][head]
+    result = np.zeros((len(queries), *queries.shape[1:])) + weights["out/bias"]
+
+    def project(x: np.ndarray, part: str, head: int) -> np.ndarray:
+        return x @ weights[f"{part}/kernel"][:, head] + weights[f"{part}/bias"][head]
+
+    for (*row, _), head in product(np.ndindex(*queries.shape[:-1], 1), range(heads)):
+        key, value = (project(tokens[row[0]], part, head) for part in ("key", "value"))
+        query = project(queries[tuple(row)], "query", head)
+        scores = np.array([query @ other for other in key]) / math.sqrt(head_width)
+        share = np.exp(scores - scores.max())
+        result[tuple(row)] += (share / share.sum()) @ value @ weights["out/kernel"][head]
     return result
 
 
@@ -216,9 +222,14 @@ def _attentions() -> Iterator[Check]:
             for index, part in enumerate(("query", "key", "value"))
         }
         out = {"out/kernel": _noise(heads, head_width, width), "out/bias": _noise(width)}
-        arguments = {"x": _noise(n, tokens, width), "weights": {**kernels, **biases, **out}}
-        name = f"{heads} heads of {head_width}, {n}x{tokens}"
-        yield Check(name, "self_attention", self_attention, arguments, slack=8)
+        x, name = _noise(n, tokens, width), f"{heads} heads of {head_width}, {n}x{tokens}"
+        for label, queries in {
+            name: x,
+            f"{name}, first token asks": x[:, 0],
+            f"{name}, another asks": -x[:, 0],
+        }.items():
+            arguments = {"queries": queries, "tokens": x, "weights": {**kernels, **biases, **out}}
+            yield Check(label, "attention", attention, arguments, slack=8)
 
 
 def _pointwise() -> Iterator[Check]:

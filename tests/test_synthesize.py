@@ -141,14 +141,16 @@ class Attentive(backend.NumPyOps):
         super().__init__()
         self.largest: list[np.ndarray] = []
 
-    def self_attention(self, x, weights):
+    def attention(self, queries, tokens, weights):
+        rows = queries.reshape(len(tokens), -1, queries.shape[-1])
         query, key = (
-            np.tensordot(x, weights[f"{part}/kernel"], 1) + weights[f"{part}/bias"] for part in ("query", "key")
+            np.tensordot(x, weights[f"{part}/kernel"], 1) + weights[f"{part}/bias"]
+            for part, x in (("query", rows), ("key", tokens))
         )
         scores = np.einsum("nqhd,nkhd->nhqk", query, key) / math.sqrt(query.shape[-1])
         weight = np.exp(scores - scores.max(-1, keepdims=True))
         self.largest.append((weight / weight.sum(-1, keepdims=True)).max(-1))
-        return super().self_attention(x, weights)
+        return super().attention(queries, tokens, weights)
 
 
 def activations(tmp_path: Path, architecture: Architecture, profile: str) -> Attentive:

@@ -46,9 +46,10 @@ class Ops(Protocol[Tensor]):
         """`x @ kernel + bias` over the last axis."""
         ...
 
-    def self_attention(self, x: Tensor, weights: Mapping[str, Tensor]) -> Tensor:
-        """Multi-head scaled dot-product self-attention of (n, tokens, width), its four projections included.
+    def attention(self, queries: Tensor, tokens: Tensor, weights: Mapping[str, Tensor]) -> Tensor:
+        """Multi-head scaled dot-product attention over (n, tokens, width), its four projections included.
 
+        queries: `tokens` itself for self-attention, or one row an image, (n, width); the result has its shape.
         weights: `query|key|value/kernel` (width, heads, head_width) and `/bias` (heads, head_width),
         `out/kernel` (heads, head_width, width) and `out/bias` (width,).
         """

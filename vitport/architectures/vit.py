@@ -33,7 +33,8 @@ def forward(
     """
     x = embed(architecture, ops, params, images)
     for index in range(architecture.depth):
-        x = encoder_block(ops, scope(params, f"Transformer/encoderblock_{index}"), x, f"encoderblock_{index}")
+        block = scope(params, f"Transformer/encoderblock_{index}")
+        x = encoder_block(ops, block, x, f"encoderblock_{index}", last=index == architecture.depth - 1)
     x = pre_logits(architecture, ops, params, x)
     if variant == "features":
         return x
@@ -49,11 +50,16 @@ def embed(architecture: Architecture, ops: Ops[Tensor], params: Mapping[str, Ten
     return ops.tap("posembed_input", ops.add(x, params[POSITIONS]))
 
 
-def encoder_block(ops: Ops[Tensor], params: Mapping[str, Tensor], x: Tensor, name: str) -> Tensor:
-    """`x + attention(norm(x))`, then `x + mlp(norm(x))`."""
+def encoder_block(ops: Ops[Tensor], params: Mapping[str, Tensor], x: Tensor, name: str, last: bool) -> Tensor:
+    """`x + attention(norm(x))`, then `x + mlp(norm(x))`; the last block for the class token alone, (n, width).
+
+    Nothing reads the other tokens after it: they are its keys and values, and no more.
+    """
     y = ops.layer_norm(x, params["LayerNorm_0/scale"], params["LayerNorm_0/bias"], LAYER_NORM_EPS)
     y = ops.tap(f"{name}/LayerNorm_0", y)
-    y = ops.tap(f"{name}/{ATTENTION}", ops.self_attention(y, scope(params, ATTENTION)))
+    queries = ops.first_token(y) if last else y
+    y = ops.tap(f"{name}/{ATTENTION}", ops.attention(queries, y, scope(params, ATTENTION)))
+    x = ops.first_token(x) if last else x
     x = ops.tap(f"{name}/+attention", ops.add(x, y))
     y = ops.layer_norm(x, params["LayerNorm_2/scale"], params["LayerNorm_2/bias"], LAYER_NORM_EPS)
     y = ops.tap(f"{name}/LayerNorm_2", y)
@@ -70,7 +76,6 @@ def mlp(ops: Ops[Tensor], params: Mapping[str, Tensor], x: Tensor, name: str) ->
 
 def pre_logits(architecture: Architecture, ops: Ops[Tensor], params: Mapping[str, Tensor], x: Tensor) -> Tensor:
     """The class token after the last norm, and after Dense + tanh where the checkpoint has such a layer."""
-    x = ops.first_token(x)
     norm = scope(params, "Transformer/encoder_norm")
     x = ops.tap("encoder_norm", ops.layer_norm(x, norm["scale"], norm["bias"], LAYER_NORM_EPS))
     if architecture.representation_size is None:

@@ -107,14 +107,15 @@ class NumPyOps:
     def dense(self, x: np.ndarray, kernel: np.ndarray, bias: np.ndarray) -> np.ndarray:
         return x @ kernel + bias
 
-    def self_attention(self, x: np.ndarray, weights: Mapping[str, np.ndarray]) -> np.ndarray:
+    def attention(self, queries: np.ndarray, tokens: np.ndarray, weights: Mapping[str, np.ndarray]) -> np.ndarray:
+        rows = queries.reshape(len(tokens), -1, queries.shape[-1])
         query, key, value = (
             np.swapaxes(np.tensordot(x, weights[f"{part}/kernel"], 1) + weights[f"{part}/bias"], 1, 2)
-            for part in ("query", "key", "value")
+            for part, x in (("query", rows), ("key", tokens), ("value", tokens))
         )
         scores = query / np.sqrt(query.dtype.type(query.shape[-1])) @ key.swapaxes(2, 3)
         mixed = (_softmax(scores) @ value).swapaxes(1, 2)
-        return np.tensordot(mixed, weights["out/kernel"], 2) + weights["out/bias"]
+        return (np.tensordot(mixed, weights["out/kernel"], 2) + weights["out/bias"]).reshape(queries.shape)
 
     def gelu_tanh(self, x: np.ndarray) -> np.ndarray:
         half, cubic, factor = (x.dtype.type(c) for c in (0.5, 0.044715, np.sqrt(2 / np.pi)))

@@ -134,37 +134,52 @@ class OnnxOps:
         (y,) = self.graph.emit("Add", y, bias)
         return Value(y, (*x.shape[:-1], kernel.shape[-1]))
 
-    def self_attention(self, x: Value, weights: Mapping[str, Weight]) -> Value:
-        tokens, width = x.shape
+    def attention(self, queries: Value, tokens: Value, weights: Mapping[str, Weight]) -> Value:
         heads, head_width = weights["query/bias"].shape
-        folded = 1.0 if self.graph.opset >= ATTENTION_SINCE else _exact_scale(head_width)
-        kernel, bias = _fuse_projections(weights, folded)
-        projected = self.dense(x, kernel, bias)
-        sizes = self.graph.integers([heads * head_width] * 3)
-        query, key, value = self.graph.emit("Split", projected.wire, sizes, outputs=3, axis=-1)
-        if self.graph.opset >= ATTENTION_SINCE:
+        fused = self.graph.opset >= ATTENTION_SINCE
+        scale = 1.0 if fused else _exact_scale(head_width)
+        if queries == tokens:
+            query, key, value = self._project(tokens, weights, ("query", "key", "value"), scale)
+        else:
+            (query,) = self._project(queries, weights, ("query",), scale)
+            key, value = self._project(tokens, weights, ("key", "value"))
+        rows = queries.shape[0] if len(queries.shape) == 2 else 1
+        if fused:
             counts = {"q_num_heads": heads, "kv_num_heads": heads}
+            query = query if queries == tokens else self._reshape(query, (rows, heads * head_width))
             (mixed,) = self.graph.emit("Attention", query, key, value, **counts)
         else:
-            if folded == 1.0:
+            if scale == 1.0:
                 (query,) = self.graph.emit("Mul", query, self._scalar(head_width**-0.5))
-            mixed = self._attend(query, key, value, (tokens, heads, head_width))
+            mixed = self._attend(query, key, value, (rows, tokens.shape[0], heads, head_width))
+        shape = (*queries.shape[:-1], heads * head_width)
+        mixed = mixed if fused and queries == tokens else self._reshape(mixed, shape)
         out = weights["out/kernel"]
-        kernel = out.derive(out.array.reshape(-1, width))
-        return self.dense(Value(mixed, (tokens, heads * head_width)), kernel, weights["out/bias"])
+        return self.dense(Value(mixed, shape), out.derive(out.array.reshape(shape[-1], -1)), weights["out/bias"])
 
-    def _attend(self, query: int, key: int, value: int, split: tuple[int, int, int]) -> int:
-        """softmax(query key') value; the scale is already in the query's weights."""
-        tokens, heads, head_width = split
-        query, key, value = (self._reshape(part, split) for part in (query, key, value))
+    def _project(
+        self, x: Value, weights: Mapping[str, Weight], parts: tuple[str, ...], query_scale: float = 1.0
+    ) -> tuple[int, ...]:
+        """`parts` of query, key and value, each (..., heads * head_width), from one product."""
+        kernel, bias = _fuse_projections(weights, parts, query_scale)
+        projected = self.dense(x, kernel, bias)
+        if len(parts) == 1:
+            return (projected.wire,)
+        sizes = self.graph.integers([bias.array.size // len(parts)] * len(parts))
+        return self.graph.emit("Split", projected.wire, sizes, outputs=len(parts), axis=-1)
+
+    def _attend(self, query: int, key: int, value: int, sizes: tuple[int, int, int, int]) -> int:
+        """softmax(query key') value, (batch, rows, heads, head_width); the scale is already in the query."""
+        rows, tokens, heads, head_width = sizes
+        query = self._reshape(query, (rows, heads, head_width))
+        key, value = (self._reshape(part, (tokens, heads, head_width)) for part in (key, value))
         (query,) = self.graph.emit("Transpose", query, perm=[0, 2, 1, 3])
         (key,) = self.graph.emit("Transpose", key, perm=[0, 2, 3, 1])
         (value,) = self.graph.emit("Transpose", value, perm=[0, 2, 1, 3])
         (scores,) = self.graph.emit("MatMul", query, key)
         (attention,) = self.graph.emit("Softmax", scores, axis=-1)
         (mixed,) = self.graph.emit("MatMul", attention, value)
-        (mixed,) = self.graph.emit("Transpose", mixed, perm=[0, 2, 1, 3])
-        return self._reshape(mixed, (tokens, heads * head_width))
+        return self.graph.emit("Transpose", mixed, perm=[0, 2, 1, 3])[0]
 
     def gelu_tanh(self, x: Value) -> Value:
         """Written out in float64 too: the standard's own definition of Gelu holds its constants in float32."""
@@ -262,14 +277,18 @@ def _exact_scale(head_width: int) -> float:
     return scale if np.frexp(scale)[0] == 0.5 else 1.0
 
 
-def _fuse_projections(weights: Mapping[str, Weight], scale: float) -> tuple[Weight, Weight]:
-    """Query (times `scale`), key and value as one kernel (width, 3 * heads * head_width) and one bias."""
+def _fuse_projections(
+    weights: Mapping[str, Weight], parts: tuple[str, ...], query_scale: float
+) -> tuple[Weight, Weight]:
+    """`parts` of query (times `query_scale`), key and value side by side: kernel (width, columns), bias (columns,)."""
     columns = weights["query/bias"].array.size
-    scope = weights["query/kernel"].name.removesuffix("query/kernel")
+    scope, name = weights["query/kernel"].name.removesuffix("query/kernel"), "".join(part[0] for part in parts)
 
     def fused(leaf: str, shape: tuple[int, ...]) -> Weight:
-        query, key, value = (weights[f"{part}/{leaf}"].array.reshape(shape) for part in ("query", "key", "value"))
-        return Weight(f"{scope}qkv/{leaf}", np.concatenate([query * query.dtype.type(scale), key, value], axis=-1))
+        arrays = [weights[f"{part}/{leaf}"].array.reshape(shape) for part in parts]
+        if parts[0] == "query":
+            arrays[0] = arrays[0] * arrays[0].dtype.type(query_scale)
+        return Weight(f"{scope}{name}/{leaf}", np.concatenate(arrays, axis=-1))
 
     return fused("kernel", (-1, columns)), fused("bias", (columns,))
 

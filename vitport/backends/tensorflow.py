@@ -61,20 +61,22 @@ class TensorFlowOps:
         y = tf.nn.bias_add(tf.matmul(rows, kernel), bias)
         return tf.reshape(y, (-1, *x.shape[1:-1], y.shape[-1]))
 
-    def self_attention(self, x: tf.Tensor, weights: Mapping[str, Weight]) -> tf.Tensor:
+    def attention(self, queries: tf.Tensor, tokens: tf.Tensor, weights: Mapping[str, Weight]) -> tf.Tensor:
         width, heads, head_width = weights["query/kernel"].shape
-        query, key, value = (self._project(x, weights, part) for part in ("query", "key", "value"))
+        query = self._project(queries, weights, "query")
+        key, value = (self._project(tokens, weights, part) for part in ("key", "value"))
         scores = tf.matmul(query * head_width**-0.5, key, transpose_b=True)
         mixed = tf.transpose(tf.matmul(tf.nn.softmax(scores), value), (0, 2, 1, 3))
-        mixed = tf.reshape(mixed, (-1, x.shape[1], heads * head_width))
+        mixed = tf.reshape(mixed, (-1, *queries.shape[1:-1], heads * head_width))
         return self.dense(mixed, tf.reshape(weights["out/kernel"], (-1, width)), weights["out/bias"])
 
     def _project(self, x: tf.Tensor, weights: Mapping[str, Weight], part: str) -> tf.Tensor:
-        """(n, tokens, width) to (n, heads, tokens, head_width)."""
+        """(n, rows, width), or (n, width), to (n, heads, rows, head_width)."""
         width, heads, head_width = weights[f"{part}/kernel"].shape
         kernel = tf.reshape(weights[f"{part}/kernel"], (width, -1))
         y = self.dense(x, kernel, tf.reshape(weights[f"{part}/bias"], (-1,)))
-        return tf.transpose(tf.reshape(y, (-1, x.shape[1], heads, head_width)), (0, 2, 1, 3))
+        rows = x.shape[1] if x.shape.rank == 3 else 1
+        return tf.transpose(tf.reshape(y, (-1, rows, heads, head_width)), (0, 2, 1, 3))
 
     def gelu_tanh(self, x: tf.Tensor) -> tf.Tensor:
         return 0.5 * x * (1.0 + tf.tanh(SQRT_2_OVER_PI * (x + 0.044715 * x * x * x)))

@@ -56,16 +56,18 @@ class TorchOps:
     def dense(self, x: Tensor, kernel: Tensor, bias: Tensor) -> Tensor:
         return functional.linear(x, kernel.t(), bias)
 
-    def self_attention(self, x: Tensor, weights: Mapping[str, Tensor]) -> Tensor:
+    def attention(self, queries: Tensor, tokens: Tensor, weights: Mapping[str, Tensor]) -> Tensor:
         heads = [int(size) for size in weights["query/bias"].shape]
+        rows = queries if queries.dim() == tokens.dim() else queries.unsqueeze(1)
         query, key, value = (
             self.dense(x, weights[f"{part}/kernel"].flatten(1), weights[f"{part}/bias"].flatten())
             .unflatten(-1, heads)
             .transpose(1, 2)
-            for part in ("query", "key", "value")
+            for part, x in (("query", rows), ("key", tokens), ("value", tokens))
         )
-        mixed = functional.scaled_dot_product_attention(query, key, value)
-        return self.dense(mixed.transpose(1, 2).flatten(2), weights["out/kernel"].flatten(0, 1), weights["out/bias"])
+        mixed = functional.scaled_dot_product_attention(query, key, value).transpose(1, 2).flatten(2)
+        mixed = mixed if rows is queries else mixed.squeeze(1)
+        return self.dense(mixed, weights["out/kernel"].flatten(0, 1), weights["out/bias"])
 
     def gelu_tanh(self, x: Tensor) -> Tensor:
         return functional.gelu(x, approximate="tanh")
