@@ -1,13 +1,13 @@
 """Draws the errors of artifacts as one self-contained SVG: a dot a row on a logarithmic axis, panels by variant.
 
-Written by hand, so that a report needs no plotting library: fixed columns keep text apart from marks whatever the
-values are, colours follow the reader's light or dark scheme, and every text is escaped in one place (`_element`).
+Fixed columns keep text apart from marks whatever the values are.
 """
 
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from xml.sax.saxutils import escape, quoteattr
+
+from vitport.svg import Pixels, element, line_down, picture, text
 
 ERF_GELU = 2.5e-4
 """Relative RMS error of the commonest slip, erf in place of tanh in GELU, for orientation. Measured in float64 on the
@@ -26,22 +26,7 @@ LOWEST, HIGHEST = -10, 2
 GLYPH = 6.9
 """Generous width of a letter of the legend, whose font is the reader's."""
 
-STYLE = """
-svg { --paper: #ffffff; --ink: #1f2328; --muted: #59636e; --grid: #e4e8ec; --row: #f6f8fa;
-      --dot: #0969da; --fail: #cf222e; --yardstick: #b4bec8; --jax: #8250df; --beyond: #cf222e14; }
-@media (prefers-color-scheme: dark) {
-  svg { --paper: #0d1117; --ink: #e6edf3; --muted: #9198a1; --grid: #262c36; --row: #151b23;
-        --dot: #58a6ff; --fail: #ff7b72; --yardstick: #59636e; --jax: #bc8cff; --beyond: #ff7b721f; } }
-text { font: 13px system-ui, -apple-system, "Segoe UI", "Liberation Sans", Arial, sans-serif; fill: var(--ink); }
-.title { font-size: 16px; font-weight: 600; }
-.panel { font-weight: 600; }
-.muted { fill: var(--muted); font-size: 12px; }
-.end { text-anchor: end; font-variant-numeric: tabular-nums; }
-.middle { text-anchor: middle; }
-.paper { fill: var(--paper); stroke: var(--grid); }
-.row { fill: var(--row); }
-.grid { stroke: var(--grid); }
-.axis { stroke: var(--muted); }
+STYLE = """\
 .beyond { fill: var(--beyond); }
 .limit { stroke: var(--fail); stroke-width: 1.5; }
 .yardstick { stroke: var(--yardstick); stroke-width: 5; }
@@ -51,8 +36,6 @@ text { font: 13px system-ui, -apple-system, "Segoe UI", "Liberation Sans", Arial
 .fail { fill: none; stroke: var(--fail); stroke-width: 3; stroke-linecap: round; }
 .word { fill: var(--fail); font-weight: 600; }
 """
-
-Pixels = int | float
 
 SUPERSCRIPT = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
 
@@ -100,23 +83,21 @@ def draw(title: str, panels: Sequence[Panel]) -> str:
     """The SVG, as text."""
     axis = _axis(panels)
     bottom = HEADER + sum(panel.height for panel in panels) + GAP * max(len(panels) - 1, 0)
-    height = bottom + FOOTER
-    body = [
-        _element("title", one_line(f"{title}: error of each artifact", 120)),
-        f"<style>{STYLE}</style>",
-        _element("rect", class_="paper", x=0.5, y=0.5, width=WIDTH - 1, height=height - 1, rx=8),
+    return picture(
+        WIDTH,
+        bottom + FOOTER,
+        STYLE,
+        element("title", one_line(f"{title}: error of each artifact", 120)),
         *_heading(title),
         *_legend(any(not dot.passed for panel in panels for dot in panel.dots)),
         *_panels(panels, axis),
         *_scale(axis, bottom),
-    ]
-    head = f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH} {height}" width="{WIDTH}" height="{height}"'
-    return "\n".join([f'{head} role="img">', *body, "</svg>", ""])
+    )
 
 
-def one_line(text: object, limit: int = 1000) -> str:
-    """`text` without line breaks, control characters or lone surrogates, cut after `limit` characters."""
-    printable = "".join(letter if letter.isprintable() else " " for letter in str(text)[: 2 * limit])
+def one_line(words: object, limit: int = 1000) -> str:
+    """`words` without line breaks, control characters or lone surrogates, cut after `limit` characters."""
+    printable = "".join(letter if letter.isprintable() else " " for letter in str(words)[: 2 * limit])
     line = " ".join(printable.split())
     return line if len(line) <= limit else f"{line[: limit - 1].rstrip()}…"
 
@@ -140,11 +121,11 @@ def _axis(panels: Sequence[Panel]) -> Axis:
 
 
 def _heading(title: str) -> Iterator[str]:
-    yield _text(MARGIN, 36, one_line(title, 82), "title")
+    yield text(MARGIN, 36, one_line(title, 82), "title")
     subtitle = (
         "How far each artifact is from the oracle (Flax in float64), relative to the spread of the oracle's own outputs"
     )
-    yield _text(MARGIN, 58, subtitle, "muted")
+    yield text(MARGIN, 58, subtitle, "muted")
 
 
 def _legend(failures: bool) -> Iterator[str]:
@@ -158,8 +139,8 @@ def _legend(failures: bool) -> Iterator[str]:
     ]
     for kind, words in samples:
         disc = kind in ("pass", "fail")
-        yield _mark(kind == "pass", x + 6, y - 4) if disc else _vertical(kind, x + 6, y - 12, y + 4)
-        yield _text(x + 18, y, words, "muted")
+        yield _mark(kind == "pass", x + 6, y - 4) if disc else line_down(kind, x + 6, y - 12, y + 4)
+        yield text(x + 18, y, words, "muted")
         x += 18 + GLYPH * len(words) + 20
 
 
@@ -173,14 +154,14 @@ def _panels(panels: Sequence[Panel], axis: Axis) -> Iterator[str]:
 def _panel(panel: Panel, axis: Axis, top: Pixels) -> Iterator[str]:
     """Rows first, then the lines over them, then the dots over the lines."""
     first, bottom = top + TITLE_ROW, top + panel.height
-    yield _text(MARGIN, top + 20, one_line(panel.name, 24), "panel")
-    yield _text(RIGHT + 70, top + 20, "× 10⁻⁶", "muted end")
+    yield text(MARGIN, top + 20, one_line(panel.name, 24), "panel")
+    yield text(RIGHT + 70, top + 20, "× 10⁻⁶", "muted end")
     for index, dot in enumerate(panel.dots):
         yield from _row(dot, axis, first + ROW * index)
     for power in range(axis.low, axis.high + 1):
-        yield _vertical("grid", axis.x(10.0**power), first, bottom)
+        yield line_down("grid", axis.x(10.0**power), first, bottom)
     for kind, value in (("yardstick", panel.yardstick), ("jax", panel.jax), ("erf", ERF_GELU)):
-        yield _vertical(kind, axis.x(value), first, bottom)
+        yield line_down(kind, axis.x(value), first, bottom)
     for index, dot in enumerate(panel.dots):
         yield from _measured(dot, panel, axis, first + ROW * index)
 
@@ -188,53 +169,32 @@ def _panel(panel: Panel, axis: Axis, top: Pixels) -> Iterator[str]:
 def _row(dot: Dot, axis: Axis, top: Pixels) -> Iterator[str]:
     """The stripe, the words left and right of the plot, and the part of the axis that is not accepted."""
     limit = axis.x(dot.limit)
-    yield _element("rect", class_="row", x=MARGIN, y=top, width=WIDTH - 2 * MARGIN, height=ROW - 2, rx=4)
-    yield _element("rect", class_="beyond", x=limit, y=top, width=round(RIGHT - limit, 1), height=ROW - 2)
-    yield _text(MARGIN + 10, top + 17, one_line(dot.label, 26))
-    yield _text(RIGHT + 70, top + 17, micro(dot.value), "end")
-    yield _text(RIGHT + 84, top + 17, "PASS" if dot.passed else "FAIL", "muted" if dot.passed else "word")
+    yield element("rect", class_="row", x=MARGIN, y=top, width=WIDTH - 2 * MARGIN, height=ROW - 2, rx=4)
+    yield element("rect", class_="beyond", x=limit, y=top, width=round(RIGHT - limit, 1), height=ROW - 2)
+    yield text(MARGIN + 10, top + 17, one_line(dot.label, 26))
+    yield text(RIGHT + 70, top + 17, micro(dot.value), "end")
+    yield text(RIGHT + 84, top + 17, "PASS" if dot.passed else "FAIL", "muted" if dot.passed else "word")
 
 
 def _measured(dot: Dot, panel: Panel, axis: Axis, top: Pixels) -> Iterator[str]:
-    yield _vertical("limit", axis.x(dot.limit), top, top + ROW)
+    yield line_down("limit", axis.x(dot.limit), top, top + ROW)
     words = f"{dot.label}, {panel.name}: {micro(dot.value)} × 10⁻⁶ of the spread, limit {micro(dot.limit)} × 10⁻⁶"
     yield _mark(dot.passed, axis.x(dot.value), top + (ROW - 2) / 2, "artifact ", one_line(words))
 
 
 def _mark(passed: bool, x: Pixels, y: Pixels, class_: str = "", hint: str = "") -> str:
     """A disc, or a cross, so that colour is not all that tells them apart."""
-    title = (_element("title", hint),) if hint else ()
+    title = (element("title", hint),) if hint else ()
     if passed:
-        return _element("circle", *title, class_=f"{class_}pass", cx=x, cy=y, r=6)
+        return element("circle", *title, class_=f"{class_}pass", cx=x, cy=y, r=6)
     cross = f"M{x - 5:g} {y - 5:g}l10 10m0 -10l-10 10"
-    return _element("path", *title, class_=f"{class_}fail", d=cross)
+    return element("path", *title, class_=f"{class_}fail", d=cross)
 
 
 def _scale(axis: Axis, bottom: Pixels) -> Iterator[str]:
     """The axis, its powers of ten and its name."""
-    yield _element("line", class_="axis", x1=LEFT, x2=RIGHT, y1=bottom, y2=bottom)
+    yield element("line", class_="axis", x1=LEFT, x2=RIGHT, y1=bottom, y2=bottom)
     for power in range(axis.low, axis.high + 1):
-        yield _text(axis.x(10.0**power), bottom + 19, f"10{str(power).translate(SUPERSCRIPT)}", "muted middle")
+        yield text(axis.x(10.0**power), bottom + 19, f"10{str(power).translate(SUPERSCRIPT)}", "muted middle")
     words = "RMS error ÷ standard deviation of the oracle's outputs (no unit, logarithmic)"
-    yield _text((LEFT + RIGHT) / 2, bottom + 44, words, "muted middle")
-
-
-def _vertical(class_: str, x: Pixels, top: Pixels, bottom: Pixels) -> str:
-    return _element("line", class_=class_, x1=x, x2=x, y1=top, y2=bottom)
-
-
-def _text(x: Pixels, y: Pixels, words: str, class_: str = "") -> str:
-    return _element("text", words, **({"class_": class_} if class_ else {}), x=x, y=y)
-
-
-def _element(tag: str, *children: str, **attributes: object) -> str:
-    """One element. Children are text, escaped, unless they are elements made here."""
-    named = "".join(f" {name.rstrip('_')}={quoteattr(str(value))}" for name, value in attributes.items())
-    content = "".join(child if isinstance(child, _Markup) else escape(child) for child in children)
-    return _Markup(f"<{tag}{named}>{content}</{tag}>" if children else f"<{tag}{named}/>")
-
-
-class _Markup(str):
-    """Text that `_element` made, escaped already."""
-
-    __slots__ = ()
+    yield text((LEFT + RIGHT) / 2, bottom + 44, words, "muted middle")
