@@ -52,3 +52,10 @@ def reports(session: nox.Session) -> None:
         checkpoint = f"build/{name}.npz"
         session.run("vitport", "synthesize", name, "-o", checkpoint, "--seed", "0", "--force")
         session.run("vitport", "convert", name, "--asset", checkpoint, "--report", f"reports/{name}.md")
+
+
+@nox.session
+def benchmarks(session: nox.Session) -> None:
+    """Speed and memory beside peers: writes reports/benchmarks.md. Two hours on two quiet cores; resumes."""
+    install(session)
+    session.run("python", "-m", "benchmarks", *session.posargs)

@@ -1,0 +1,15 @@
+"""Speed and memory of vitport beside its peers and its floors: `python -m benchmarks`, or `nox -s benchmarks`.
+
+contestants.py   the table: who is measured, by which command, in which environment
+models.py        random checkpoints, manifests and the peers' copies of the weights
+environments.py  virtual environments of peers whose dependencies conflict, on top of the running one
+plan.py          the order of runs: A B C A B C …
+measure.py       one process from start to end: seconds, processor seconds, memory of every descendant
+ledger.py        what was measured so far; a second start goes on where the first was interrupted
+summary.py       medians, ratios, spread
+goals.py         PASS, MISSED or NOT RUN for each goal
+report.py        the page, its tables (tables.py) and its picture (picture.py)
+
+onnx_step.py  throughput.py  check.py (runners.py)     what runs in the measured processes
+peers/                                                 one peer a file
+"""

@@ -1,0 +1,116 @@
+"""Runs the plan: makes what a run needs, measures it, writes it down, says how far it is."""
+
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from statistics import median
+
+from benchmarks import environments, measure, models
+from benchmarks.contestants import SIZES
+from benchmarks.ledger import ROOT, Ledger
+from benchmarks.plan import Run
+
+Tell = Callable[[str], None]
+
+GUESS = 10.0
+"""Seconds that a run of which nothing is known is taken to last."""
+
+SAMPLED = ("convert", "imports")
+"""Parts whose round 0 is for memory."""
+
+
+class Workplace:
+    """Folders of one benchmark. Models and environments outlive a change of the code, runs and artifacts do not."""
+
+    def __init__(self, folder: Path, fingerprint: str, tell: Tell) -> None:
+        self.models, self.environments = folder / "models", folder / "environments"
+        self.runs = folder / fingerprint
+        self.ledger = Ledger(self.runs / "runs.jsonl")
+        self.tell = tell
+        self._unavailable: dict[str, str] = {}
+
+    def run_all(self, runs: Sequence[Run]) -> None:
+        """Everything that the ledger does not have yet."""
+        for index, run in enumerate(runs):
+            if self.ledger.has(run):
+                continue
+            left = sum(self._expected(each) for each in runs[index:] if not self.ledger.has(each))
+            measured = self._measured(run)
+            self.ledger.add(run, measured)
+            self.tell(line(index + 1, len(runs), run, measured, left))
+
+    def _expected(self, run: Run) -> float:
+        known = [row["wall"] for row in self.ledger.rows(run.part, run.size, run.key) if "wall" in row]
+        return median(known) if known else GUESS
+
+    def _measured(self, run: Run) -> dict:
+        """The numbers of one run, or its error."""
+        try:
+            command = self._command(run)
+        except (environments.Unavailable, FileNotFoundError) as error:
+            return {"error": str(error)}
+        if run.part == "convert":
+            os.sync()  # what the one before wrote is not this one's to wait for
+        self.runs.mkdir(parents=True, exist_ok=True)
+        sampled = run.part in SAMPLED and not run.round
+        measured = measure.run(command, self.runs / "log.txt", run.limit, sampled)
+        if not self._kept(run):
+            shutil.rmtree(self._out(run), ignore_errors=True)
+        return measured
+
+    def _command(self, run: Run) -> list[str]:
+        words = {"python": environments.python(run.environment, self.environments, self.tell)}
+        words["out"] = str(self._fresh(run)) if run.part == "convert" else ""
+        if run.size:
+            model = models.prepare(SIZES[run.size], self.models, self.tell)
+            words |= {"model": model.description, "checkpoint": model.checkpoint, "manifest": model.manifest}
+            if run.part == "check" and not model.oracle.exists():
+                self._oracle(run.size, model)
+        if run.artifact:
+            words["artifact"] = self._artifact(run)
+        if "{digits}" in run.command:
+            words["digits"] = self._digits()
+        return [word.format_map({name: str(value) for name, value in words.items()}) for word in run.command]
+
+    def _out(self, run: Run) -> Path:
+        return self.runs / "artifacts" / run.size / run.maker if self._kept(run) else self.runs / "out"
+
+    def _kept(self, run: Run) -> bool:
+        return run.part == "convert" and not run.round and bool(run.makes) and bool(SIZES[run.size].throughput_rounds)
+
+    def _fresh(self, run: Run) -> Path:
+        out = self._out(run)
+        shutil.rmtree(out, ignore_errors=True)
+        out.mkdir(parents=True)
+        return out
+
+    def _artifact(self, run: Run) -> Path:
+        failed = self.ledger.error("convert", run.size, run.maker)
+        path = self.runs / "artifacts" / run.size / run.maker / run.artifact.path
+        if failed or not path.exists():
+            raise FileNotFoundError(f"{run.maker} did not make it: {failed or 'no such file'}")
+        return path
+
+    def _oracle(self, size: str, model: models.Model) -> None:
+        self.tell(f"{size}: running the oracle in float64")
+        command = [sys.executable, "-m", "benchmarks.check", "oracle", "-", str(model.description)]
+        subprocess.run(command, cwd=ROOT, check=True, env={**os.environ, **measure.QUIET}, capture_output=True)
+
+    def _digits(self) -> Path:
+        """A converted folder for `vitport check`."""
+        folder = self.runs / "digits"
+        if not folder.exists():
+            self.tell("converting digits, for `vitport check`")
+            command = ["-m", "vitport", "convert", "digits", "--format", "onnx,safetensors", "--out", str(folder)]
+            subprocess.run([sys.executable, *command], cwd=ROOT, check=True, capture_output=True)
+        return folder
+
+
+def line(number: int, count: int, run: Run, measured: dict, left: float) -> str:
+    """One line of progress."""
+    where = " ".join(filter(None, (run.size, run.part, f"round {run.round}")))
+    took = f"NOT RUN: {measured['error']}" if "error" in measured else f"{measured['wall']:.2f} s"
+    return f"{number:4}/{count}  {where:26} {run.label:52} {took}   (about {left / 60:.0f} min left)"

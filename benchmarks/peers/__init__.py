@@ -1,0 +1,1 @@
+"""How others make the artifacts that vitport makes, one peer a file: `python -m benchmarks.peers.X MODEL.json OUT`."""
