@@ -237,6 +237,18 @@ def test_a_spoilt_checkpoint(model, spoil, code, words, tmp_path):
     assert not (tmp_path / "out").exists()
 
 
+def test_what_no_variant_uses_may_be_nan_where_that_is_allowed(model, whole, tmp_path):
+    """In the head, and for the features alone: they are as they were, and no NaN passes a gate."""
+    _nan(model.parent / "digits.npz")
+    options = (model, "--out", tmp_path / "out", "--format", "onnx,safetensors-timm")
+    for refused in (("--variant", "features"), ("--allow-nonfinite",)):
+        done = convert(*options, *refused)
+        assert (done.returncode, "head/bias  float32 (10,), of which 1 NaN or infinite" in done.stderr) == (4, True)
+    succeed(*options, "--variant", "features", "--allow-nonfinite")
+    name = "features/safetensors-timm/model.safetensors"
+    assert tree(tmp_path / "out")[name] == tree(whole)[name]
+
+
 def test_a_checkpoint_that_is_not_the_manifests(tmp_path, model):
     _flip(model.parent / "digits.npz")
     shutil.copy(DIGITS, model)

@@ -5,6 +5,7 @@ import os
 import re
 import subprocess
 import sys
+import tomllib
 import warnings
 import zipfile
 from functools import cache
@@ -640,6 +641,14 @@ def test_a_broken_package_is_one_sentence(monkeypatch: pytest.MonkeyPatch) -> No
         match=r"^saved_model needs tensorflow, which can't be imported \(.*\); pip install tensorflow$",
     ):
         formats.module("saved_model")
+
+
+def test_the_oldest_versions_are_those_that_are_asked_of_pip() -> None:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    asked = [*project["dependencies"], *(each for extra in project["optional-dependencies"].values() for each in extra)]
+    found = dict(each.split(">=") for each in asked if each.split(">=")[0] in formats.OLDEST)
+    assert found == dict(formats.OLDEST)
+    assert {*formats.ORACLE_PACKAGES, *(name for row in FORMATS.values() for name in row.packages)} == set(found)
 
 
 def test_onnx_takes_the_opset_of_the_manifest(tmp_path: Path) -> None:

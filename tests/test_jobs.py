@@ -46,7 +46,11 @@ def run(scratch: Path, *names: str, timeout: float = 30.0, watch=lambda *told: N
     port = manifest.read(ROOT / "manifests" / "digits.yaml")
     np.save(scratch / "images.npy", images.fixed(32))
     shared = {"asset": port.asset.urls[0], "architecture": asdict(port.architecture)}
-    shared |= {"identity": worker.identity(Path(port.asset.urls[0])), "images": str(scratch / "images.npy")}
+    shared |= {
+        "identity": worker.identity(Path(port.asset.urls[0])),
+        "images": str(scratch / "images.npy"),
+        "any_value": [],
+    }
     return jobs.run(
         [Job(name, "yardstick", {**shared, "outputs": str(scratch / f"{name}.npz")}) for name in names],
         scratch,

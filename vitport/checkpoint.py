@@ -7,7 +7,7 @@ resolution. Behind this door there is one tree, `parameter_shapes(architecture)`
 
 import math
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
 
@@ -56,16 +56,17 @@ CHUNK = 2**18
 """Elements looked at together; their booleans stay in the cache."""
 
 
-def read(path: Path, architecture: Architecture) -> Params:
+def read(path: Path, architecture: Architecture, any_value: Collection[str] = ()) -> Params:
     """The weights in canonical names, float32, C-contiguous, in the order of the forward pass.
 
     Leaves stay read-only maps of the file unless they had to change; maps need not be aligned.
+    any_value: leaves of which only name, shape and type are checked.
     Raises AssetError for a damaged file, CheckpointError where it is whole but not of this architecture.
     """
     leaves = npz.read(path)
     try:
         leaves = normalise(leaves)
-        check(leaves, architecture)
+        check(leaves, architecture, any_value)
         leaves[POSITIONS] = resize(leaves[POSITIONS], architecture.grid)
     except CheckpointError as error:
         raise CheckpointError(f"{path}: {error}") from None
@@ -87,7 +88,7 @@ def normalise(leaves: Mapping[str, np.ndarray]) -> Params:
     return canonical
 
 
-def check(leaves: Mapping[str, np.ndarray], architecture: Architecture) -> None:
+def check(leaves: Mapping[str, np.ndarray], architecture: Architecture, any_value: Collection[str] = ()) -> None:
     """Raises CheckpointError with a difference unless the leaves are those of the architecture, all finite.
 
     Lines with `-` are needed, lines with `+` are in the file. The number of positions is left to `resize`. A kernel
@@ -97,7 +98,7 @@ def check(leaves: Mapping[str, np.ndarray], architecture: Architecture) -> None:
     found = leaves.get(POSITIONS)
     if found is not None and found.ndim == 3:
         shapes[POSITIONS] = (1, found.shape[1], architecture.width)
-    lines = list(_difference(leaves, shapes))
+    lines = list(_difference(leaves, shapes, any_value))
     if lines:
         hints = "".join(f"\nhint: {hint}" for hint in _hints(leaves, architecture))
         raise CheckpointError(f"these are not the weights of the architecture{_shortened(lines)}{hints}")
@@ -142,10 +143,10 @@ def _interpolation(old: int, new: int) -> Float[np.ndarray, "new old"]:
     return np.maximum(0, 1 - np.abs(at[:, None] - np.arange(old)))
 
 
-def _difference(leaves: Mapping[str, np.ndarray], shapes: Shapes) -> Iterator[str]:
+def _difference(leaves: Mapping[str, np.ndarray], shapes: Shapes, any_value: Collection[str]) -> Iterator[str]:
     for name, shape in shapes.items():
         leaf = leaves.get(name)
-        problem = "" if leaf is None else _problem(name, leaf, shape)
+        problem = "" if leaf is None else _problem(name, leaf, shape, name not in any_value)
         if problem is not None:
             yield f"- {name}  float32 {shape}"
         if problem:
@@ -153,10 +154,12 @@ def _difference(leaves: Mapping[str, np.ndarray], shapes: Shapes) -> Iterator[st
     yield from (f"+ {name}  {_described(leaf)}" for name, leaf in leaves.items() if name not in shapes)
 
 
-def _problem(name: str, leaf: np.ndarray, shape: tuple[int, ...]) -> str | None:
-    """What the file has instead, or None where all is well."""
+def _problem(name: str, leaf: np.ndarray, shape: tuple[int, ...], values: bool) -> str | None:
+    """What the file has instead, or None where all is well, as to its values too if they matter."""
     if leaf.shape != shape or leaf.dtype != np.dtype("<f4"):
         return _described(leaf)
+    if not values:
+        return None
     bad = sum(part.size - np.count_nonzero(np.isfinite(part)) for part in _parts(leaf))
     if bad:
         return f"{_described(leaf)}, of which {bad} NaN or infinite"

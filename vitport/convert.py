@@ -13,6 +13,7 @@ from pathlib import Path
 import numpy as np
 
 from vitport import __version__, artifacts, assets, checkpoint, formats, images, jobs, lock, manifest, proof, publishing
+from vitport.architectures import parameter_shapes
 from vitport.assets import Asset
 from vitport.errors import UsageError
 from vitport.jobs import Job, Watch
@@ -33,6 +34,7 @@ class Request:
     """What the command line asks for; None and empty mean what the manifest says.
 
     asset: another place of the checkpoint, a path or an address. out: output folder, `build/<name>` by default.
+    allow_nonfinite: leaves that no chosen variant uses may hold NaN or infinity; no gate lets an output of that pass.
     """
 
     manifest: Path
@@ -45,6 +47,7 @@ class Request:
     cache: Path | None = None
     offline: bool = False
     timeout: float = TIMEOUT
+    allow_nonfinite: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,11 +68,11 @@ def convert(request: Request, watch: Watch, fetched: assets.Progress | None = No
     port = plan(request)
     asset = fetch(port, request, watch, fetched)
     watch("checkpoint", "checking every leaf")
-    checkpoint.read(asset.path, port.architecture)
+    checkpoint.read(asset.path, port.architecture, any_value(port, request))
     watch("checkpoint", "done")
     out = request.out or Path("build") / port.name
     with publishing.staging(out, lambda: watch("output", f"waiting for another vitport to finish with {out}")) as stage:
-        results = run_jobs(port, asset, stage, watch, request.timeout)
+        results = run_jobs(port, asset, stage, watch, request)
         watch("parity", "comparing every artifact with the oracle")
         reference = proof.references({task: results[task]["outputs"] for task in WITNESSES}, port.variants)
         entries = [
@@ -116,7 +119,13 @@ def fetch(port: Manifest, request: Request, watch: Watch, fetched: assets.Progre
     return replace(asset, url=asset.url if "://" in asset.url else normpath(asset.url))
 
 
-def run_jobs(port: Manifest, asset: Asset, stage: Path, watch: Watch, timeout: float) -> dict[str, dict]:
+def any_value(port: Manifest, request: Request) -> list[str]:
+    """The leaves whose values don't matter: with `--allow-nonfinite`, those that no chosen variant uses."""
+    used = {leaf for variant in port.variants for leaf in parameter_shapes(port.architecture, variant)}
+    return [leaf for leaf in parameter_shapes(port.architecture) if request.allow_nonfinite and leaf not in used]
+
+
+def run_jobs(port: Manifest, asset: Asset, stage: Path, watch: Watch, request: Request) -> dict[str, dict]:
     """Oracle, yardstick and exporters, side by side in processes of their own."""
     scratch = stage / "scratch"
     scratch.mkdir()
@@ -127,10 +136,11 @@ def run_jobs(port: Manifest, asset: Asset, stage: Path, watch: Watch, timeout: f
         "identity": identity(asset.path),
         "architecture": asdict(port.architecture),
         "images": str(pixels),
+        "any_value": any_value(port, request),
     }
     exports = [_export_job(port, asset, stage, name, shared) for name in port.formats]
     witnesses = [Job(task, task, {**shared, "outputs": str(scratch / f"{task}.npz")}) for task in WITNESSES]
-    return jobs.run([*exports[:1], *witnesses, *exports[1:]], scratch, watch, timeout)
+    return jobs.run([*exports[:1], *witnesses, *exports[1:]], scratch, watch, request.timeout)
 
 
 def _export_job(port: Manifest, asset: Asset, stage: Path, name: str, shared: dict) -> Job:

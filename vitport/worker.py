@@ -47,6 +47,7 @@ def export(job: dict) -> dict:
     reading it, and neither holds the other's memory.
     """
     say(f"importing {' and '.join(formats.FORMATS[job['format']].packages) or 'nothing'}")
+    formats.import_packages(job["format"], formats.FORMATS[job["format"]].packages)
     module = formats.module(job["format"])
     return {variant: _write(job, module, variant) | _read_back(job, module, variant) for variant in job["variants"]}
 
@@ -99,10 +100,9 @@ def _folder(job: dict, variant: str) -> Path:
 def oracle(job: dict) -> dict:
     """The Flax reference in float64, and in float32 for what JAX itself achieves; both variants' outputs."""
     say("importing jax and flax")
-    try:
-        from vitport.reference import flax_vit
-    except ImportError as error:
-        raise formats.missing("the oracle", formats.ORACLE_PACKAGES, error) from error
+    formats.import_packages("the oracle", formats.ORACLE_PACKAGES)
+    from vitport.reference import flax_vit
+
     arguments = _checkpoint_and_images(job)
     outputs = {}
     for dtype in ("float64", "float32"):
@@ -151,7 +151,7 @@ def _checkpoint_and_images(job: dict) -> tuple[Architecture, Params, Images]:
     path = Path(job["asset"])
     if identity(path) != job["identity"]:
         raise AssetError(f"{path} changed while it was being converted")
-    return architecture, checkpoint.read(path, architecture), np.load(job["images"])
+    return architecture, checkpoint.read(path, architecture, job["any_value"]), np.load(job["images"])
 
 
 def identity(path: Path) -> list[int]:

@@ -36,6 +36,7 @@ def _text(context: click.Context, option: click.Parameter, value: str | None) ->
 @click.option("--resolution", type=click.IntRange(1), help="Side of the input; position embeddings are resized.")
 @click.option("--cache", type=click.Path(path_type=Path, file_okay=False), help="Folder of downloads.")
 @click.option("--offline", is_flag=True, help="Never touch the network; use the cache.")
+@click.option("--allow-nonfinite", is_flag=True, help="Leaves that no chosen variant uses may be NaN or infinite.")
 @click.option("--timeout", type=click.FloatRange(min=1), help="Seconds that one part may take.  [3600]")
 @click.option(
     "--report",

@@ -10,6 +10,7 @@ A module is imported in the process of its own framework only, by `module(name)`
     load(folder) -> Runner                            reads them back, as a client would, on the CPU in float32
 """
 
+import re
 from dataclasses import dataclass, field
 from importlib import import_module
 from importlib.util import find_spec
@@ -59,6 +60,19 @@ ORACLE_PACKAGES = ("jax", "flax")
 """What the proof of every format needs."""
 
 
+OLDEST = MappingProxyType(
+    {
+        "flax": "0.8.5",
+        "jax": "0.4.30",
+        "onnx": "1.21",
+        "onnxruntime": "1.20",
+        "tensorflow": "2.18.1",
+        "torch": "2.6",
+    }
+)
+"""As pyproject.toml asks for: what is installed later may bring another."""
+
+
 @dataclass(frozen=True, slots=True)
 class Port:
     """A public input. layout: NHWC or NCHW; every input is float32 RGB in [-1, 1] with a free batch size."""
@@ -96,15 +110,45 @@ def module(name: str) -> ModuleType:
         raise missing(name, FORMATS[name].packages, error) from error
 
 
+def import_packages(what: str, packages: tuple[str, ...]) -> None:
+    """EnvironmentFault where one of `packages` raises: a broken installation may raise anything, or try to exit."""
+    for package in packages:
+        try:
+            import_module(package)
+        except (Exception, SystemExit) as error:
+            raise missing(what, packages, error) from error
+
+
 def require(what: str, packages: tuple[str, ...]) -> None:
-    """EnvironmentFault where one of `packages`, which `what` needs, is not installed; imports nothing."""
+    """EnvironmentFault where one of `packages`, which `what` needs, is not there or too old; imports nothing."""
     for package in packages:
         if find_spec(package) is None:
             raise missing(what, packages, ImportError(f"no module named {package}"))
+        _refuse_old(what, package)
 
 
-def missing(what: str, packages: tuple[str, ...], error: ImportError) -> EnvironmentFault:
+def missing(what: str, packages: tuple[str, ...], error: BaseException) -> EnvironmentFault:
     """The error for a package that is not installed, or installed and broken."""
+    reason = str(error) if isinstance(error, ImportError) else f"{type(error).__name__}: {error}"
     return EnvironmentFault(
-        f"{what} needs {' and '.join(packages)}, which can't be imported ({error}); pip install {' '.join(packages)}"
+        f"{what} needs {' and '.join(packages)}, which can't be imported ({reason}); pip install {' '.join(packages)}"
     )
+
+
+def _refuse_old(what: str, package: str) -> None:
+    """By the version that pip wrote down; a build under another name (`tensorflow-cpu`) is left to its import."""
+    from importlib import metadata
+
+    try:
+        found, oldest = metadata.version(package), OLDEST[package]
+    except metadata.PackageNotFoundError:
+        return
+    if _numbers(found) < _numbers(oldest):
+        raise EnvironmentFault(
+            f"{what} needs {package} {oldest} or newer, and {found} is installed; pip install '{package}>={oldest}'"
+        )
+
+
+def _numbers(version: str) -> list[int]:
+    """`2.18.1rc0` as [2, 18, 1]."""
+    return [int(number) for number in re.match(r"[\d.]*", version)[0].split(".") if number]
