@@ -13,7 +13,7 @@ import numpy as np
 import server as web
 from runs import DIGITS, MARK, ROOT, SMALL, assert_none_survives, start, tree
 
-from faults.reader import assert_nothing_left, assert_whole_and_listed
+from faults.reader import assert_no_debris, assert_nothing_left, assert_whole_and_listed
 from vitport import npz
 
 
@@ -102,10 +102,7 @@ class Machine:
         assert process.returncode == 0, told
         assert_whole_and_listed(self.out)
         assert_nothing_left(self.out)
-        assert sorted(path.suffix for path in self.cache.iterdir() if path.suffix not in (".npz", ".lock")) in (
-            [".sha256"],
-            [".sha256"] * 2,
-        )
+        assert_no_debris(self.cache, checkpoint)
         assert {path.name for path in self.folder.iterdir()} == {"out", "cache", "report.md", "report.svg"}
         found = {name: content for name, content in tree(self.out).items() if name != "artifacts.json"}
         assert found == self.whole.setdefault(checkpoint, found)

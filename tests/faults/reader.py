@@ -33,3 +33,9 @@ def assert_nothing_left(out: Path) -> None:
     """No staging, no temporary file: the list and the variants."""
     assert {path.name for path in out.iterdir()} <= {"artifacts.json", "classifier", "features"}
     assert "publishing" not in json.loads((out / "artifacts.json").read_text(encoding="utf-8"))
+
+
+def assert_no_debris(cache: Path, url: str) -> None:
+    """Of a file that came: no part of its download, no temporary file, nothing put aside."""
+    of_it = [path for path in cache.iterdir() if url.rpartition("/")[2] in path.name]
+    assert [path.name for path in of_it if path.suffix in (".part", ".tmp", ".bad")] == []

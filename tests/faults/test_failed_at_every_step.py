@@ -13,6 +13,7 @@ import pytest
 import server as web
 from test_artifacts import publish, tree
 
+from faults.reader import assert_no_debris
 from faults.steps import failed_at_every_step
 from vitport import assets, npz, publishing
 
@@ -70,12 +71,13 @@ def test_a_download(server: web.Server, tmp_path: Path, number: int) -> None:
     target = assets.cache_path(url, sha, cache)
 
     def prepare() -> None:
-        left = {path.name for path in cache.iterdir()} if cache.exists() else set()
-        assert left <= {f"{target.name}.lock"} or target.read_bytes() == body, "nothing, or it did without the lock"
+        if cache.exists():
+            assert_no_debris(cache, url)
+        assert not target.exists() or target.read_bytes() == body
         shutil.rmtree(cache, ignore_errors=True)
 
     def fetch() -> None:
-        assets.fetch((url,), cache=cache, sha256=sha)
+        assets.fetch((url,), assets.Expected(sha, len(body)), cache=cache)
 
     assert len(list(failed_at_every_step(fetch, cache, prepare, number))) > 4
     assert assets.digest(target) == sha

@@ -14,7 +14,7 @@ EVERY = ("--variant", "features")
 
 ROUNDS = [
     pytest.param(2, 6, (), id="a few"),
-    pytest.param(46, 5, (), id="many", marks=[pytest.mark.slow, pytest.mark.timeout(7200)]),
+    pytest.param(50, 5, (), id="many", marks=[pytest.mark.slow, pytest.mark.timeout(7200)]),
     pytest.param(4, 5, EVERY, id="all formats", marks=[pytest.mark.slow, pytest.mark.timeout(7200)]),
 ]
 

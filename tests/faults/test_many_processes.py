@@ -10,7 +10,7 @@ import server as web
 from runs import DIGITS, ROOT, SMALL, assert_none_survives, start, tree
 
 from faults.machine import slowly
-from faults.reader import assert_nothing_left, assert_whole_and_listed
+from faults.reader import assert_no_debris, assert_nothing_left, assert_whole_and_listed
 
 COUNT = 8
 
@@ -32,10 +32,7 @@ def test_eight_downloads_of_one_file(tmp_path: Path) -> None:
         assert [child.returncode for child in children] == [0] * COUNT
         assert len(found) == 1
         assert len(server.requests) == 1
-    assert sorted(path.suffix for path in (tmp_path / "cache").iterdir() if path.suffix != ".lock") == [
-        ".npz",
-        ".sha256",
-    ]
+    assert_no_debris(tmp_path / "cache", url)
 
 
 @pytest.mark.slow
