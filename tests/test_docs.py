@@ -93,3 +93,29 @@ def test_the_number_of_operations() -> None:
     names = ("ten", "eleven", "twelve", "thirteen", "fourteen", "fifteen", "sixteen", "seventeen")
     count = sum(not name.startswith("_") for name in vars(Ops))
     assert f"over {names[count - 10]} operations" in ARCHITECTURE
+
+
+def missing_tests(text: str) -> list[str]:
+    """Of the tests that a document names, those that are in no file."""
+    named = re.findall(r"`([\w/]+\.py)::(\w+)`", text)
+    assert named
+    paths = {file: ROOT / "tests" / file for file, _ in named}
+    sources = {file: path.read_text(encoding="utf-8") if path.exists() else "" for file, path in paths.items()}
+    return [f"{file}::{name}" for file, name in named if f"def {name}(" not in sources[file]]
+
+
+def test_the_table_of_faults_names_tests_that_exist() -> None:
+    assert missing_tests((ROOT / "docs" / "faults.md").read_text(encoding="utf-8")) == []
+    assert missing_tests("`test_docs.py::no` `test_docs.py::missing_tests` `no.py::test_x`") == [
+        "test_docs.py::no",
+        "no.py::test_x",
+    ]
+
+
+def test_every_fault_has_an_outcome_and_a_test() -> None:
+    rows = (ROOT / "docs" / "faults.md").read_text(encoding="utf-8").split("|---|---|---|\n")[1].split("\n\n")[0]
+    for row in rows.splitlines():
+        fault, outcome, tests = row[2:-2].split(" | ")
+        assert fault
+        assert outcome
+        assert "::test_" in tests

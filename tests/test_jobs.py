@@ -223,3 +223,20 @@ def test_children_share_the_cores_unless_the_user_says_otherwise(monkeypatch):
     assert set(jobs._threads().values()) == {"8"}
     monkeypatch.setattr(os, "sched_getaffinity", lambda pid: range(1))
     assert set(jobs._threads().values()) == {"1"}
+
+
+def test_the_proof_never_sees_a_gpu(scratch, monkeypatch):
+    """Whatever the user's environment asks for: float32 is float32 on the CPU alone, and TF32 elsewhere."""
+    seen: dict[str, str] = {}
+    real = subprocess.Popen
+
+    def started(command, **options):
+        seen.update(options["env"])
+        return real(command, **options)
+
+    monkeypatch.setattr(subprocess, "Popen", started)
+    for name, value in {"CUDA_VISIBLE_DEVICES": "0", "JAX_PLATFORMS": "cuda", "NVIDIA_TF32_OVERRIDE": "1"}.items():
+        monkeypatch.setenv(name, value)
+    run(scratch, "yardstick")
+    asked = {name: seen[name] for name in ("CUDA_VISIBLE_DEVICES", "JAX_PLATFORMS", "NVIDIA_TF32_OVERRIDE")}
+    assert asked == {"CUDA_VISIBLE_DEVICES": "-1", "JAX_PLATFORMS": "cpu", "NVIDIA_TF32_OVERRIDE": "0"}
