@@ -57,6 +57,22 @@ def test_rows_of_the_shipped_manifests() -> None:
     assert rows["digits"].top1 is None
 
 
+def test_the_rows_that_come_along_are_those_that_the_validator_makes(tmp_path: Path) -> None:
+    catalogue.write_shipped(tmp_path / "shipped.json")
+    assert catalogue.SHIPPED.read_text() == (tmp_path / "shipped.json").read_text(), "run python -m vitport.catalogue"
+    assert all(catalogue._known(path) == catalogue._read(path) for path in MANIFESTS.glob("*.yaml"))
+
+
+def test_a_manifest_that_was_changed_or_renamed_is_validated(tmp_path: Path) -> None:
+    text = (MANIFESTS / "digits.yaml").read_bytes()
+    for name, content in (("digits", text), ("other", text), ("b16", text.replace(b"patch: 4", b"patch: 5"))):
+        (tmp_path / f"{name}.yaml").write_bytes(content)
+    rows = {row.name: row for row in catalogue.rows(tmp_path)}
+    assert rows["digits"].problem is None
+    assert "must be 'other', as the file's name is" in rows["other"].problem
+    assert "resolution 32 is not a multiple of 5" in rows["b16"].problem
+
+
 def test_an_invalid_manifest_is_a_row_with_its_problem(tmp_path: Path) -> None:
     (tmp_path / "broken.yaml").write_text("schema: 1\nschema: 1\n")
     (tmp_path / "empty.yaml").touch()

@@ -9,7 +9,7 @@ from pathlib import Path
 import jsonschema
 import pytest
 
-from vitport import manifest, opsets, yaml_marks
+from vitport import manifest, manifest_files, opsets, yaml_marks
 from vitport.architectures import PUBLISHED, VARIANTS, parameter_shapes, published
 from vitport.errors import ManifestError, UsageError
 from vitport.manifest_schema import json_schema
@@ -461,7 +461,7 @@ def test_find_by_path_by_name_and_in_the_package(tmp_path: Path, monkeypatch: py
         (tmp_path / folder).mkdir()
         for name in names:
             (tmp_path / folder / f"{name}.yaml").touch()
-    monkeypatch.setattr(manifest, "FOLDERS", (Path("manifests"), tmp_path / "package"))
+    monkeypatch.setattr(manifest_files, "FOLDERS", (Path("manifests"), tmp_path / "package"))
     monkeypatch.chdir(tmp_path)
     assert manifest.find("manifests/mine.yaml") == Path("manifests/mine.yaml")
     assert manifest.find("mine") == Path("manifests/mine.yaml")
@@ -478,7 +478,7 @@ def test_find_by_path_by_name_and_in_the_package(tmp_path: Path, monkeypatch: py
 def test_find_suggests(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, asked: str, hint: str) -> None:
     for name in ("s16", "b16"):
         (tmp_path / f"{name}.yaml").touch()
-    monkeypatch.setattr(manifest, "FOLDERS", (tmp_path,))
+    monkeypatch.setattr(manifest_files, "FOLDERS", (tmp_path,))
     with pytest.raises(UsageError) as caught:
         manifest.find(asked)
     assert str(caught.value) == f"there is no manifest {asked!r}, neither a file nor a name; {hint}"

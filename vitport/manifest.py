@@ -9,7 +9,7 @@ import hashlib
 import json
 import os
 import reprlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -21,6 +21,7 @@ from vitport.architectures import VARIANTS, Architecture, published
 from vitport.errors import ManifestError, UsageError
 from vitport.layouts import huggingface, timm
 from vitport.manifest_errors import Problem, listing, problem, suggestion
+from vitport.manifest_files import named
 from vitport.manifest_schema import (
     FORMATS,
     IMAGENET,
@@ -47,9 +48,6 @@ __all__ = [
 ]
 
 SCHEMA = Path(__file__).parent / "schemas" / "manifest.schema.json"
-
-FOLDERS = tuple(Path(folder) / "manifests" for folder in ("", Path(__file__).parent, Path(__file__).parents[1]))
-"""Where a manifest is looked up by its name: the working folder's, those of an installed package, of a checkout."""
 
 LAYOUTS = {"safetensors-transformers": huggingface.inapplicable, "safetensors-timm": timm.inapplicable}
 """Formats that hold weights for another project's model, to what that model can't be; the others hold any graph."""
@@ -126,12 +124,6 @@ def find(name_or_path: str) -> Path:
         raise UsageError(f"{name_or_path} is a folder; name a manifest, or see what is there: vitport list FOLDER")
     hint = suggestion(Path(name_or_path).stem, names) or f"known: {', '.join(names) or 'none'}"
     raise UsageError(f"there is no manifest {reprlib.repr(name_or_path)}, neither a file nor a name; {hint}")
-
-
-def named(folders: Sequence[Path] = ()) -> dict[str, Path]:
-    """Every manifest in `folders`, or where names are looked up, by its name; of equal names the first folder's."""
-    found = {path.stem: path for folder in reversed(folders or FOLDERS) for path in folder.glob("*.yaml")}
-    return dict(sorted(found.items()))
 
 
 def with_resolution(manifest: Manifest, resolution: int) -> Manifest:
