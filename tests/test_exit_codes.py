@@ -92,6 +92,26 @@ def test_an_interruption_before_anything_is_imported_is_quiet(tmp_path):
     assert (done.returncode, done.stdout, done.stderr) == (130, "", "")
 
 
+SWALLOWS = """
+import os, signal, time
+try:
+    os.kill(os.getpid(), signal.SIGINT)
+    time.sleep(0.1)
+except BaseException:
+    pass
+"""
+
+
+def test_an_interruption_that_an_import_would_swallow_is_not_lost(tmp_path):
+    (tmp_path / "swallows.py").write_text(SWALLOWS)
+    slow = "import swallows, time; time.sleep(10); return []"
+    (tmp_path / "sitecustomize.py").write_text(
+        f"from vitport import catalogue\ndef rows(folder): {slow}\ncatalogue.rows = rows\n"
+    )
+    done = shell("env --default-signal=INT $PYTHON -m vitport list", PYTHONPATH=str(tmp_path), PYTHON=sys.executable)
+    assert (done.returncode, done.stderr.strip()) == (130, "vitport: interrupted; nothing half-made is left behind")
+
+
 def test_a_bug_asks_to_be_reported_and_debug_shows_it(tmp_path):
     sentence = "vitport: this is a bug in vitport (ZeroDivisionError: division by zero); please report it with what"
     done = shell("vitport list", **bug(tmp_path))
