@@ -253,3 +253,15 @@ def test_a_signal_while_publishing_waits_until_all_is_in_place(tmp_path, monkeyp
     assert texts == {"classifier/onnx/file": "two", "features/onnx/file": "two"}
     for entry in artifacts.read(tmp_path)["artifacts"]:
         assert entry["sha256"] == artifacts.sha256(tmp_path / entry["variant"] / entry["format"] / "file")
+
+
+def test_no_other_run_begins_while_a_child_of_a_killed_one_still_dies(tmp_path):
+    """It might write into the staging of the next; `jobs` starts children that inherit the lock."""
+    program = "import os, signal, subprocess, sys; from pathlib import Path; from vitport import publishing\n"
+    program += "with publishing.staging(Path(sys.argv[1]), lambda: None):\n"
+    program += "    subprocess.Popen(['sleep', '2'], close_fds=False); os.kill(os.getpid(), signal.SIGKILL)"
+    out, told = tmp_path / "out", []
+    subprocess.run([sys.executable, "-c", program, out])
+    with publishing.staging(out, lambda: told.append("waits")) as stage:
+        assert list(stage.iterdir()) == []
+    assert told == ["waits"]
