@@ -2,14 +2,14 @@
 
 `zipfile` serves archives as they come in the wild; a checkpoint has no reason to be strange, so here the members must
 tile the file. No byte belongs to two of them or to none, both headers of a member agree, nothing is inflated beyond
-what it declares, and what it declares is bounded.
+what it declares, and what it declares is bounded. What a file says once, as who made a member, all its members say
+alike; so a single flipped bit shows, wherever it lies.
 
 Format: PKWARE APPNOTE.TXT 6.3, sections 4.3 and 4.5.3.
 """
 
 import mmap
 import os
-import re
 import struct
 import zlib
 from collections import Counter
@@ -19,6 +19,8 @@ from pathlib import Path
 from typing import BinaryIO, NoReturn
 
 from vitport.errors import AssetError
+from vitport.impostors import what_it_is_instead
+from vitport.member_names import bad_member
 
 MAX_MEMBERS = 20_000
 """The largest published tree has 551 leaves; with the state of its optimizer about 1700."""
@@ -30,45 +32,42 @@ INFLATION, SMALL = 20, 64 * 2**20
 """Deflated members may inflate to this many times the file, or to 64 MiB. Trained weights shrink by a tenth."""
 
 CHUNK = 2**20
-STORED, DEFLATED, SENTINEL = 0, 8, 0xFFFFFFFF
+STORED, DEFLATED, SENTINEL, SHORT_SENTINEL = 0, 8, 0xFFFFFFFF, 0xFFFF
 ENCRYPTED, UTF8, DEFLATE_LEVEL = 0x1, 0x800, 0x6
 LOCAL, CENTRAL = struct.Struct("<4s5H3I2H"), struct.Struct("<4s6H3I5H2I")
 END, LOCATOR64, END64 = struct.Struct("<4s4H2IH"), struct.Struct("<4sIQI"), struct.Struct("<4sQ2H2I4Q")
 
-IMPOSTORS: tuple[tuple[bytes, str], ...] = (
-    (rb"\s*<(!doctype|html|head|\?xml|error)", "a web or error page, as servers send it instead of a missing file"),
-    (rb"\s*[{\[]", "JSON, perhaps the error message of a server"),
-    (rb"version https://git-lfs", "a Git LFS pointer; fetch the file itself with `git lfs pull`"),
-    (rb"\x1f\x8b", "gzip; unpack it first"),
-    (rb"\x93NUMPY", "a single .npy array"),
-    (rb"\x80[\x02-\x05]", "a Python pickle, which can run code"),
-    (rb".{257}ustar", "a tar archive; unpack it first"),
-    (rb"\0{64}", "zeros, perhaps a download that never got its data"),
-)
-"""What people have instead of a zip: first bytes → what to call it."""
-
-BAD_PATHS: tuple[tuple[str, str], ...] = (
-    (r"", "is empty"),
-    (r".*[\x00-\x1f\x7f].*", "holds a NUL or control character"),
-    (r".*\\.*", "holds a backslash"),
-    (r"/.*|[A-Za-z]:.*", "is an absolute path"),
-    (r"(.*/)?\.\.?(/.*)?", "holds a `.` or `..` segment"),
-    (r".*//.*", "holds an empty segment"),
-)
-"""Pattern of the whole name of an archive's member → why it can't be a path below any folder."""
+ZIP64 = 45
+VERSIONS_NEEDED, VERSIONS_MADE_BY = (10, 20, ZIP64), (10, 20, 30, ZIP64, 63)
+"""Versions of the format that NumPy has asked for, and that it, Info-ZIP and 7-Zip sign with."""
 
 
 @dataclass(frozen=True, slots=True)
 class Member:
-    """One array in the archive: where its bytes lie and what the archive says of them."""
+    """One array in the archive: where its bytes lie and what the archive says of them.
+
+    stamp: flags, method, time, date and CRC-32, which both headers of a member hold. needed: version of the format.
+    maker: system, internal and external attributes.
+    """
 
     name: str
-    method: int
-    crc: int
+    stamp: tuple[int, ...]
     packed: int
     size: int
     header: int
+    needed: int
+    maker: tuple[int, ...]
     start: int = 0
+
+    @property
+    def method(self) -> int:
+        """STORED or DEFLATED."""
+        return self.stamp[1]
+
+    @property
+    def crc(self) -> int:
+        """CRC-32 of the inflated bytes."""
+        return self.stamp[4]
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,16 +118,10 @@ def members_of(archive: Archive) -> list[Member]:
     for name, times in Counter(member.name for member in members).most_common(1):
         if times > 1:
             archive.refuse(f"is there {times} times", name)
+    if len({member.maker for member in members}) > 1:
+        archive.refuse("has members of several makers: it is damaged, or was put together by hand; save it with NumPy")
     _refuse_bomb(archive, members)
     return list(_tiled(archive, members, start))
-
-
-def what_it_is_instead(head: bytes) -> str | None:
-    """What a file is that begins with `head`, in words; None for a zip."""
-    if head.startswith((b"PK\x03\x04", b"PK\x05\x06")):
-        return None
-    known = (what for pattern, what in IMPOSTORS if re.match(pattern, head, re.IGNORECASE | re.DOTALL))
-    return f"{next(known, 'something else')}; it begins with {head[:40]!r}"
 
 
 def _directory(archive: Archive) -> tuple[int, int, int]:
@@ -140,9 +133,9 @@ def _directory(archive: Archive) -> tuple[int, int, int]:
     disk, first_disk, here, count, size, start, comment = end
     locator = archive.unpack(LOCATOR64, at - LOCATOR64.size, b"PK\x06\x07")
     if locator is not None:
-        at = locator[1]
+        at -= END64.size + LOCATOR64.size
         end64 = archive.unpack(END64, at, b"PK\x06\x06")
-        if end64 is None or at + END64.size + LOCATOR64.size + END.size != len(archive.bytes):
+        if not (end64 and _agree(end, locator, end64, at)):
             archive.refuse("has a damaged zip64 end record; download or copy it again")
         disk, first_disk, here, count, size, start = end64[3:]
     if count > MAX_MEMBERS or size > MAX_DIRECTORY:
@@ -152,13 +145,19 @@ def _directory(archive: Archive) -> tuple[int, int, int]:
     return start, at, count
 
 
+def _agree(end: tuple, locator: tuple, end64: tuple, at: int) -> bool:
+    """Whether both end records of a large archive, and what lies between them, say the same as zipfile writes it."""
+    *counts, size, start = end64[3:]
+    short = (*(min(n, SHORT_SENTINEL) for n in counts), min(size, SENTINEL), min(start, SENTINEL))
+    return (end[:6], locator, end64[:3]) == (short, (0, at, 1), (END64.size - 12, ZIP64, ZIP64))
+
+
 def _refuse_end(archive: Archive) -> NoReturn:
     size = len(archive.bytes)
     last = archive.bytes.rfind(b"PK\x05\x06", max(0, size - 2**16 - END.size))
-    if last >= 0 and last + END.size < size:
-        archive.refuse(
-            f"has {size - last - END.size} bytes after the end of its zip archive, which npz files never have"
-        )
+    behind = size - last - END.size
+    if last >= 0 and behind > 0:
+        archive.refuse(f"has {behind} bytes after the end of its zip archive, which npz files never have")
     archive.refuse(f"is truncated: {size} bytes without the record that ends a zip; download or copy it again")
 
 
@@ -172,8 +171,10 @@ def _entries(archive: Archive, at: int, end: int, count: int) -> Iterator[Member
         extra = archive.bytes[extra_at : extra_at + fields[10]]
         at = extra_at + fields[10] + fields[11]
         _refuse_flags(archive, name, flags=fields[2], method=fields[3])
+        _refuse_foreign(archive, name, fields)
         size, packed, header = _wide(archive, name, (fields[8], fields[7], fields[15]), extra)
-        yield Member(name, fields[3], fields[6], packed, size, header)
+        maker = (fields[0] >> 8, fields[13], fields[14])
+        yield Member(name, fields[2:7], packed, size, header, fields[1], maker)
     if at != end:
         archive.refuse(f"has {end - at} bytes more in its central directory than its {count} members need")
 
@@ -183,20 +184,9 @@ def _name(archive: Archive, raw: bytes) -> str:
         name = raw.decode("utf-8")
     except UnicodeDecodeError:
         archive.refuse(f"has a name that is not UTF-8: {raw!r}", "?")
-    if complaint := bad_name(name):
+    if complaint := bad_member(name):
         archive.refuse(f"has a name that {complaint}", name)
     return name
-
-
-def bad_name(name: str) -> str | None:
-    """Why a member of an npz can't have this name, or None."""
-    array = re.fullmatch(r".*[^/]\.npy", name, re.DOTALL)
-    return bad_path(name) or (None if array else "is not that of a .npy array")
-
-
-def bad_path(name: str) -> str | None:
-    """Why a member of any archive can't have this name, or None."""
-    return next((why for pattern, why in BAD_PATHS if re.fullmatch(pattern, name, re.DOTALL)), None)
 
 
 def _refuse_flags(archive: Archive, name: str, *, flags: int, method: int) -> None:
@@ -208,26 +198,30 @@ def _refuse_flags(archive: Archive, name: str, *, flags: int, method: int) -> No
         archive.refuse(f"is packed by method {method}; only stored and deflated members are read", name)
 
 
+def _refuse_foreign(archive: Archive, name: str, fields: tuple) -> None:
+    """Comments, disks and versions that no NumPy writes."""
+    made_by, needed, comment, disk = fields[0] & 0xFF, fields[1], fields[11], fields[12]
+    if made_by not in VERSIONS_MADE_BY or needed not in VERSIONS_NEEDED or comment or disk:
+        archive.refuse("has an entry in the directory such as numpy.savez never writes; save it again with NumPy", name)
+
+
 def _wide(archive: Archive, name: str, values: tuple[int, ...], extra: bytes) -> tuple[int, ...]:
     """`values` with every 32-bit overflow mark replaced by its 64 bits from the zip64 extra field, in order."""
-    field = _zip64_field(extra)
-    wide = []
-    for value in values:
-        if value == SENTINEL:
-            if len(field) < 8:
-                archive.refuse("lacks its zip64 sizes; the file is damaged", name)
-            value, field = int.from_bytes(field[:8], "little"), field[8:]
-        wide.append(value)
-    return tuple(wide)
+    wide = _zip64_numbers(archive, name, extra)
+    if SENTINEL not in values and wide in ((), values[:2]):  # Python 3.6 to 3.10 say the sizes twice
+        return values
+    if len(wide) != values.count(SENTINEL):
+        archive.refuse("lacks its zip64 sizes; the file is damaged", name)
+    numbers = iter(wide)
+    return tuple(next(numbers) if value == SENTINEL else value for value in values)
 
 
-def _zip64_field(extra: bytes) -> bytes:
-    while len(extra) >= 4:
-        kind, length = struct.unpack_from("<HH", extra)
-        if kind == 1:
-            return extra[4 : 4 + length]
-        extra = extra[4 + length :]
-    return b""
+def _zip64_numbers(archive: Archive, name: str, extra: bytes) -> tuple[int, ...]:
+    if not extra:
+        return ()
+    if len(extra) % 8 != 4 or struct.unpack_from("<HH", extra) != (1, len(extra) - 4):
+        archive.refuse("has an extra field other than zip64 sizes, which numpy.savez never writes", name)
+    return struct.unpack_from(f"<{len(extra) // 8}Q", extra, 4)
 
 
 def _refuse_bomb(archive: Archive, members: list[Member]) -> None:
@@ -263,11 +257,11 @@ def _data_start(archive: Archive, member: Member) -> int:
     start = extra_at + fields[9]
     raw = archive.bytes[name_at:extra_at]
     size, packed = _wide(archive, member.name, (fields[7], fields[6]), archive.bytes[extra_at:start])
-    found = (raw, fields[1] & ~UTF8, fields[2], fields[5], packed, size)
-    _refuse_flags(archive, member.name, flags=fields[1], method=fields[2])
+    found = (raw, fields[1:6], packed, size)
+    expected = (member.name.encode(), member.stamp, member.packed, member.size)
     stored_differs = member.method == STORED and packed != size
-    expected = (member.name.encode(), found[1], member.method, member.crc, member.packed, member.size)
-    if found != expected or stored_differs:
+    younger = fields[0] > member.needed or fields[0] not in VERSIONS_NEEDED
+    if found != expected or stored_differs or younger:
         archive.refuse("has a local header that contradicts the directory; the file is damaged", member.name)
     return start
 

@@ -8,7 +8,7 @@ Path = tuple[str | int, ...]
 
 def dotted(path: Path) -> str:
     """`asset.mirrors[0]`."""
-    text = "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in path)
+    text = "".join(f"[{part}]" if isinstance(part, int) else f".{shortened(part)}" for part in path)
     return text.removeprefix(".")
 
 

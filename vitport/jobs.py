@@ -34,7 +34,7 @@ Watch = Callable[[str, str], None]
 """Told (job, what it is doing now)."""
 
 ERRORS = {
-    error.exit_code: error
+    str(error.exit_code): error
     for error in (ParityError, UsageError, AssetError, CheckpointError, BackendError, EnvironmentFault, OutputError)
 }
 
@@ -175,11 +175,11 @@ def _follow(child: subprocess.Popen, name: str, watch: Watch) -> None:
 
 def _result(name: str, result: Path, code: int, log: Path) -> dict:
     """What the child left, or the error that it left or died of."""
-    value = json.loads(result.read_text()) if result.exists() else {"error": how_it_died(code)}
+    value = _parsed(result) if result.exists() else {"error": how_it_died(code)}
     if "error" not in value and code == 0:
         return value
     message = f"{name}: {value.get('error', how_it_died(code))}"
-    error = ERRORS.get(value.get("exit_code", BackendError.exit_code), BackendError)
+    error = ERRORS.get(str(value.get("exit_code")), BackendError)
     tail = _last_lines(log)
     if error is BackendError and _disk_full(log.parent, tail):
         raise OutputError(f"{message}: the disk is full")
@@ -189,6 +189,15 @@ def _result(name: str, result: Path, code: int, log: Path) -> dict:
     if DEBUG in os.environ:
         failure.add_note("\n".join([f"standard error of {name}, its traceback included:", *tail]))
     raise failure
+
+
+def _parsed(result: Path) -> dict:
+    """A child that dies may leave anything."""
+    try:
+        value = json.loads(result.read_text())
+    except (ValueError, RecursionError):
+        value = None
+    return value if isinstance(value, dict) else {"error": "it left a result that can't be read"}
 
 
 def _last_lines(log: Path) -> list[str]:

@@ -103,7 +103,8 @@ def read(path: Path) -> Manifest:
         fields = ManifestFields.model_validate(document.data, context=valid)
         problems = []
     except ValidationError as error:
-        problems = [problem(document, details) for details in error.errors(include_url=False)]
+        found = error.errors(include_url=False)[: yaml_marks.MAX_ERRORS + 1]
+        problems = [problem(document, details) for details in found]
     problems += _contradictions(valid, path.stem)
     if problems:
         raise ManifestError(listing(document, problems))

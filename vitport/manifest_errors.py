@@ -39,12 +39,13 @@ _SENTENCES = {
 
 
 def listing(document: yaml_marks.Document, problems: list[Problem]) -> str:
-    """Every problem on its line, `path:line:column: field: sentence`, in the order of the file."""
+    """Every problem on its line, `path:line:column: field: sentence`, in their order; the first of many."""
     ordered = sorted(problems, key=lambda problem: document.mark(problem[0]))
     fields = ((document.where(path), dotted(path), sentence) for path, sentence in ordered)
-    return "\n".join(
-        f"{where}: {field}: {sentence}" if field else f"{where}: {sentence}" for where, field, sentence in fields
-    )
+    lines = [f"{where}: {field}: {sentence}" if field else f"{where}: {sentence}" for where, field, sentence in fields]
+    if len(lines) > yaml_marks.MAX_ERRORS:
+        lines[yaml_marks.MAX_ERRORS :] = [f"{document.source}: {yaml_marks.MORE}"]
+    return "\n".join(lines)
 
 
 def problem(document: yaml_marks.Document, details: ErrorDetails, format: type[BaseModel] = ManifestFields) -> Problem:

@@ -16,6 +16,9 @@ from vitport.errors import UsageError
 
 BUCKET, MIRROR = "gs://vit_models/", "https://storage.googleapis.com/vit_models/"
 
+LONGEST = 500
+"""Characters of a name or its address; the longest of index.csv has 107."""
+
 CLASSES = {
     "i21k": 21843,
     "i1k": 1000,
@@ -148,6 +151,8 @@ def parse(name_or_url: str) -> CheckpointName:
 
     Raises UsageError that says which field is wrong and what it can be.
     """
+    if len(name_or_url) > LONGEST or not name_or_url.isprintable():
+        raise UsageError(f"{name_or_url[:60]!a} is not the name of a checkpoint: too long, or not printable")
     collection, stem = _split(name_or_url)
     if collection == "augreg":
         return _augreg(stem)

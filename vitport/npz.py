@@ -37,9 +37,9 @@ from vitport.archive import (
     SENTINEL,
     STORED,
     UTF8,
+    ZIP64,
     Archive,
     Member,
-    bad_name,
     chunks,
     inflated,
     match_crc,
@@ -47,13 +47,14 @@ from vitport.archive import (
     open_archive,
 )
 from vitport.errors import OutputError
+from vitport.member_names import bad_member
 
 MAX_HEADER = 64 * 1024
 """Bytes of the header of one `.npy`; NumPy itself writes 128."""
 
 
-LIMIT, ZIP64, UNIX, NEW_YEAR_1980, OWNER_READS_AND_WRITES = 2**31 - 1, 45, 3, 0x21, 0o600 << 16
-"""What `zipfile` writes: 32-bit numbers up to here, version needed, system, date, mode."""
+LIMIT, UNIX, NEW_YEAR_1980, OWNER_READS_AND_WRITES = 2**31 - 1, 3, 0x21, 0o600 << 16
+"""What `zipfile` writes: 32-bit numbers up to here, system, date, mode."""
 
 
 def read(path: Path) -> dict[str, np.ndarray]:
@@ -91,7 +92,7 @@ def write(path: Path, arrays: Iterable[tuple[str, np.ndarray]]) -> None:
         directory: list[bytes] = []
         seen: set[str] = set()
         for name, array in arrays:
-            if name in seen or bad_name(f"{name}.npy"):
+            if name in seen or bad_member(f"{name}.npy"):
                 raise ValueError(f"{name!r} can't name an array of an npz, or names two")
             seen.add(name)
             directory.append(_write_member(file, f"{name}.npy", array))
@@ -117,8 +118,8 @@ def _array(archive: Archive, member: Member) -> np.ndarray:
 
 def _npy_header(archive: Archive, member: Member, head: bytes) -> tuple[np.dtype, bool, tuple[int, ...], int]:
     """Type, Fortran order, shape, and the bytes that the header takes."""
-    start, length = {1: (10, 2), 2: (12, 4), 3: (12, 4)}.get(head[6] if len(head) > 12 else 0, (0, 0))
-    if head[:6] != b"\x93NUMPY" or not start:
+    start, length = {b"\1\0": (10, 2), b"\2\0": (12, 4), b"\3\0": (12, 4)}.get(head[6:8], (0, 0))
+    if head[:6] != b"\x93NUMPY" or not start or len(head) < start:
         archive.refuse("is not a .npy array of version 1, 2 or 3", member.name)
     end = start + int.from_bytes(head[8 : 8 + length], "little")
     if end > MAX_HEADER:
@@ -127,16 +128,19 @@ def _npy_header(archive: Archive, member: Member, head: bytes) -> tuple[np.dtype
         archive.refuse(f"is shorter ({len(head)} bytes) than its .npy header ({end})", member.name)
     try:
         header = ast.literal_eval(head[start:end].decode("utf-8" if head[6] == 3 else "latin-1").strip())
-        descr, fortran, shape = header["descr"], header["fortran_order"], header["shape"]
-    except (ValueError, SyntaxError, TypeError, KeyError, IndexError, MemoryError, RecursionError):
+        descr, fortran, shape = (header.pop(key) for key in ("descr", "fortran_order", "shape"))
+        if header or type(fortran) is not bool:
+            raise ValueError("more or other than NumPy writes")
+    except (AttributeError, ValueError, SyntaxError, TypeError, KeyError, IndexError, MemoryError, RecursionError):
         archive.refuse("has a .npy header that is no literal of descr, fortran_order and shape", member.name)
-    return _dtype(archive, member, descr), fortran is True, _shape(archive, member, shape), end
+    dtype = _dtype(archive, member, descr)
+    return dtype, fortran, _shape(archive, member, shape, dtype.itemsize), end
 
 
 def _dtype(archive: Archive, member: Member, descr: object) -> np.dtype:
     if isinstance(descr, str) and descr.lstrip("<>|=").startswith("O"):
         archive.refuse("holds pickled Python objects, which can run code; only numbers are read", member.name)
-    if not isinstance(descr, str) or not re.fullmatch(r"[<>|=][biufcSUV][1-9]\d{0,3}", descr):
+    if not isinstance(descr, str) or not re.fullmatch(r"[<>|=][biufcSUV][1-9][0-9]{0,3}", descr):
         shown = repr(descr[:60]) if isinstance(descr, str) else "with fields"
         archive.refuse(f"is of type {shown}; only plain arrays of numbers are read", member.name)
     try:
@@ -145,9 +149,9 @@ def _dtype(archive: Archive, member: Member, descr: object) -> np.dtype:
         archive.refuse(f"is of type {descr!r}, which NumPy doesn't know", member.name)
 
 
-def _shape(archive: Archive, member: Member, shape: object) -> tuple[int, ...]:
+def _shape(archive: Archive, member: Member, shape: object, itemsize: int) -> tuple[int, ...]:
     whole = isinstance(shape, tuple) and len(shape) <= 32 and all(type(n) is int and n >= 0 for n in shape)
-    if not whole or math.prod(max(n, 1) for n in shape) > 2**48:
+    if not whole or math.prod(max(n, 1) for n in shape) * itemsize > 2**48:
         archive.refuse("declares a shape that no array can have: too many axes, too large, or no sizes", member.name)
     return shape
 

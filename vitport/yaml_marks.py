@@ -4,7 +4,8 @@ Requirements that shaped it:
 - numbers and words are those of the YAML 1.2 core schema: `1e-3` is a number, `no` is text, `0123` is 123,
   `1:30` is text (PyYAML's own resolver is YAML 1.1 and gets all four otherwise);
 - nothing is lost silently: equal keys, aliases, tags and second documents are refused, each with its place;
-- reading costs little whatever the file says: 1 MB and 20 levels at most, checked while the events arrive.
+- reading costs little whatever the file says: 1 MB, 20 levels and 50,000 values at most, checked while the events
+  arrive, and messages that a person can read.
 
 PyYAML only scans and parses; the data is built here, from its events.
 """
@@ -17,9 +18,18 @@ from typing import Any
 import yaml
 
 from vitport.errors import ManifestError
-from vitport.fields import Path, describe
+from vitport.fields import Path, describe, shortened
 
 MAX_BYTES, MAX_DEPTH, MAX_ERRORS = 1_000_000, 20, 20
+
+MORE = "and more faults like these"
+"""Instead of those beyond MAX_ERRORS."""
+
+MAX_VALUES = 50_000
+"""Keys, items and scalars; the labels of ImageNet-21k are 21,843."""
+
+MAX_DIGITS = 100
+"""Of a number; Python prints no longer ones than 4300, and reads hexadecimal ones of any length."""
 
 _NOT_TEXT = re.compile("[^\n\r\x20-\x7e\xa0-\u2027\u202a-\ud7ff\ue000-\ufefe\uff00-\ufffd\U00010000-\U0010ffff]")
 """What YAML forbids (c-printable, YAML 1.2.2 section 5.1), tabs, stray BOMs, and line breaks that no editor counts."""
@@ -81,7 +91,7 @@ def read(text: bytes, source: str) -> Document:
 
 
 class _Stop(Exception):
-    """The file is faulty in a way that makes reading on pointless; the fault is already noted."""
+    """The file is faulty in a way, or so often, that makes reading on pointless; the faults are already noted."""
 
 
 @dataclass
@@ -90,6 +100,7 @@ class _Builder:
 
     marks: dict[Path, tuple[int, int]] = field(default_factory=dict)
     errors: list[tuple[int, int, str]] = field(default_factory=list)
+    values: int = 0
 
     def document(self, events: Iterator[yaml.Event]) -> Any:
         next(events)  # the stream starts
@@ -108,15 +119,19 @@ class _Builder:
         return data
 
     def value(self, event: yaml.Event, events: Iterator[yaml.Event], path: Path) -> Any:
+        self.values += 1
+        if self.values > MAX_VALUES:
+            self.fault(event, f"there are more than {MAX_VALUES:,} values; this can't be a manifest")
+            raise _Stop
         if isinstance(event, yaml.AliasEvent):
-            return self.fault(event, f"alias *{event.anchor} is not allowed; write the value out")
+            return self.fault(event, f"alias *{shortened(event.anchor)} is not allowed; write the value out")
         if event.anchor is not None:
-            self.fault(event, f"anchor &{event.anchor} is not allowed; write the value out where it is needed")
-        if event.tag is not None:
             self.fault(
-                event,
-                f"tag {event.tag.replace('tag:yaml.org,2002:', '!!')} is not allowed; types follow from the values",
+                event, f"anchor &{shortened(event.anchor)} is not allowed; write the value out where it is needed"
             )
+        if event.tag is not None:
+            tag = shortened(event.tag.replace("tag:yaml.org,2002:", "!!"))
+            self.fault(event, f"tag {tag} is not allowed; types follow from the values")
         if isinstance(event, yaml.ScalarEvent):
             return self.scalar(event)
         if len(path) >= MAX_DEPTH:
@@ -130,7 +145,7 @@ class _Builder:
             key = self.key(event, events, path)
             if key in data:
                 line, _ = self.marks[(*path, key)]
-                self.fault(event, f"key {key!r} is already on line {line}")
+                self.fault(event, f"key {shortened(key)!r} is already on line {line}")
                 self.value(next(events), events, (*path, key))
                 continue
             self.marks[(*path, key)] = _place(event.start_mark)
@@ -157,14 +172,15 @@ class _Builder:
             return event.value
         for pattern, construct in _CORE:
             if pattern.fullmatch(event.value):
-                try:
-                    return construct(event.value)
-                except ValueError:  # more digits than sys.get_int_max_str_digits()
+                if len(event.value) > MAX_DIGITS:
                     return self.fault(event, f"a number of {len(event.value)} digits is too long")
+                return construct(event.value)
         return event.value
 
     def fault(self, event: yaml.Event, sentence: str) -> None:
         self.errors.append((*_place(event.start_mark), sentence))
+        if len(self.errors) > MAX_ERRORS:
+            raise _Stop
 
 
 def _decode(text: bytes, source: str) -> str:
@@ -205,7 +221,7 @@ def _place(mark: yaml.Mark | None) -> tuple[int, int]:
 
 
 def _syntax(error: yaml.MarkedYAMLError) -> str:
-    return ", ".join(part for part in (error.context, error.problem) if part) or "this is not YAML"
+    return ", ".join(shortened(part, 200) for part in (error.context, error.problem) if part) or "this is not YAML"
 
 
 def _refuse(errors: list[tuple[int, int, str]], source: str) -> None:
@@ -213,5 +229,5 @@ def _refuse(errors: list[tuple[int, int, str]], source: str) -> None:
         return
     lines = [f"{source}:{line}:{column}: {sentence}" for line, column, sentence in sorted(errors)]
     if len(lines) > MAX_ERRORS:
-        lines[MAX_ERRORS:] = [f"{source}: and more faults like these"]
+        lines[MAX_ERRORS:] = [f"{source}: {MORE}"]
     raise ManifestError("\n".join(lines))

@@ -23,6 +23,8 @@ def resolve(url: str) -> str:
     HF_ENDPOINT names another Hub, as it does for huggingface_hub.
     """
     scheme, _, rest = url.partition("://")
+    if not url.isprintable():
+        raise AssetError(f"{url[:100]!a} is not a valid address")
     if scheme == "gs":
         return f"https://storage.googleapis.com/{quote(rest)}"
     if scheme != "hf":

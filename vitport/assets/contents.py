@@ -8,9 +8,9 @@ from collections.abc import Callable
 from pathlib import Path
 
 from vitport import npz
-from vitport.archive import what_it_is_instead
 from vitport.assets import tarball
 from vitport.errors import AssetError
+from vitport.impostors import what_it_is_instead
 
 Check = Callable[[Path, str, bool], None]
 """Raises AssetError unless the file is of its kind: (path, name in messages, read all of it)."""

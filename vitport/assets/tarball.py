@@ -21,8 +21,9 @@ from itertools import chain
 from pathlib import Path
 from typing import BinaryIO, NoReturn
 
-from vitport.archive import CHUNK, INFLATION, SMALL, bad_path, refuse_irregular
+from vitport.archive import CHUNK, INFLATION, SMALL, refuse_irregular
 from vitport.errors import AssetError
+from vitport.member_names import bad_name
 
 GZIP = b"\x1f\x8b"
 
@@ -187,7 +188,7 @@ def _name(reader: "_Reader", raw: str) -> str:
     name = raw.removeprefix("./").removesuffix("/")
     if name in ("", "."):
         return ""
-    if complaint := bad_path(name):
+    if complaint := bad_name(name):
         reader.refuse(f"has a name that {complaint}", raw)
     parts = name.encode().split(b"/")
     if len(name.encode()) > MAX_PATH or len(parts) > MAX_DEPTH or max(map(len, parts)) > MAX_PART:

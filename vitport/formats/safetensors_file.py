@@ -8,12 +8,13 @@ import json
 import math
 import struct
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO, NoReturn
 
 import numpy as np
 
 from vitport.arrays import Params
 from vitport.errors import AssetError
+from vitport.member_names import bad_name
 
 METADATA = {"format": "pt"}
 """What transformers and timm ask for; a single key, so that the library too writes it in one order."""
@@ -21,8 +22,12 @@ METADATA = {"format": "pt"}
 WEIGHTS = "model.safetensors"
 """The file that transformers and timm look for in a folder."""
 
-MAX_HEADER = 100_000_000
-"""The format's own limit, in bytes."""
+MAX_JSON = 10_000_000
+"""Bytes of a header or a configuration: 50 times what the largest models need. The format itself allows 100 MB, whose
+empty lists would fill 2 GB of memory."""
+
+MAX_AXES, MAX_NUMBER = 32, 2**48
+"""Of a shape; NumPy's own limits lie beyond."""
 
 ALIGNMENT = 8
 
@@ -53,19 +58,30 @@ def read(path: Path) -> Params:
         raise AssetError(f"{path} is not a valid safetensors file: {error}") from error
 
 
+def verify(path: Path) -> Params:
+    """`read`, where every value is finite too: the format allows NaN, weights do not. Raises AssetError."""
+    tensors = read(path)
+    for name, tensor in tensors.items():
+        if not np.isfinite(tensor).all():
+            raise AssetError(f"{path}: tensor {_shortened(name)} holds values that are not finite")
+    return tensors
+
+
 def _read_header(file: BinaryIO, size: int) -> tuple[dict, int]:
     """The entries of the tensors, each checked by itself, and where their data begins."""
     (length,) = struct.unpack("<Q", file.read(8))
-    if length > min(MAX_HEADER, size - 8):
+    if length > min(MAX_JSON, size - 8):
         raise ValueError(f"its header claims {length} bytes")
     text = file.read(length)
     if not text.startswith(b"{"):
         raise ValueError("its header is no JSON object")
-    header = json.loads(text.decode("utf-8"), object_pairs_hook=_unique)
+    header = _parse(text.decode("utf-8"))
     metadata = header.pop("__metadata__", {})
     if not isinstance(metadata, dict) or not all(isinstance(value, str) for value in metadata.values()):
         raise ValueError("its metadata is not made of texts")
     for name, entry in header.items():
+        if complaint := bad_name(name):
+            raise ValueError(f"the name of tensor {_shortened(name)} {complaint}")
         if not _is_entry(entry):
             raise ValueError(f"it says that tensor {_shortened(name)} is {_shortened(entry)}")
     return header, 8 + length
@@ -79,11 +95,14 @@ def _is_entry(entry: object) -> bool:
         and _are_naturals(entry["shape"])
         and _are_naturals(entry["data_offsets"])
         and len(entry["data_offsets"]) == 2
+        and math.prod(max(size, 1) for size in entry["shape"]) <= MAX_NUMBER
     )
 
 
 def _are_naturals(values: object) -> bool:
-    return isinstance(values, list) and all(type(value) is int and value >= 0 for value in values)
+    if not isinstance(values, list) or len(values) > MAX_AXES:
+        return False
+    return all(type(value) is int and 0 <= value <= MAX_NUMBER for value in values)
 
 
 def _map(path: Path, header: dict, offset: int, size: int) -> Params:
@@ -104,10 +123,19 @@ def _shortened(value: object) -> str:
     return f"{value!r:.100}" if isinstance(value, str) else f"{value!s:.100}"
 
 
+def _parse(text: str) -> Any:
+    """JSON by the letter: no key twice, no NaN, no infinity."""
+    return json.loads(text, object_pairs_hook=_unique, parse_constant=_refuse_constant)
+
+
+def _refuse_constant(name: str) -> NoReturn:
+    raise ValueError(f"{name} is no JSON")
+
+
 def _unique(pairs: list[tuple[str, object]]) -> dict:
     names = [name for name, _ in pairs]
     if len(names) != len(set(names)):
-        raise ValueError("a name stands twice in its header")
+        raise ValueError("a name stands in it twice")
     return dict(pairs)
 
 
@@ -119,8 +147,10 @@ def write_config(path: Path, values: dict) -> None:
 def read_config(path: Path) -> dict:
     """Raises AssetError where `path` is no JSON object."""
     try:
-        values = json.loads(path.read_text(encoding="utf-8"), object_pairs_hook=_unique)
-    except (OSError, ValueError) as error:
+        if path.stat().st_size > MAX_JSON:
+            raise ValueError(f"it is larger than {MAX_JSON:,} bytes")
+        values = _parse(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError) as error:
         raise AssetError(f"{path} can't be read: {error}") from error
     if not isinstance(values, dict):
         raise AssetError(f"{path} is no JSON object")

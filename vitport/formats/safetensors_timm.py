@@ -59,7 +59,7 @@ def load(folder: Path) -> Runner:
         raise AssetError(f"{folder}/config.json says act_layer {values['model_args']['act_layer']!r}, not {GELU!r}")
     architecture = _architecture(values)
     variant = "classifier" if values["num_classes"] else "features"
-    tensors = safetensors_file.read(folder / WEIGHTS)
+    tensors = safetensors_file.verify(folder / WEIGHTS)
     params = restore(timm.rows(architecture, variant), tensors, parameter_shapes(architecture, variant))
     return backend.runner(architecture, params, variant, TimmOps)
 

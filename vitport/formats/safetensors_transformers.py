@@ -48,7 +48,7 @@ def load(folder: Path) -> Runner:
         raise AssetError(f"{folder}/config.json says hidden_act {values['hidden_act']!r}, not {GELU!r}")
     architecture, variant = _architecture(values)
     shapes = parameter_shapes(architecture, variant)
-    params = restore(huggingface.rows(architecture, variant), safetensors_file.read(folder / WEIGHTS), shapes)
+    params = restore(huggingface.rows(architecture, variant), safetensors_file.verify(folder / WEIGHTS), shapes)
 
     class ConfiguredOps(backend.NumPyOps):
         def layer_norm(self, x, scale, bias, eps):
