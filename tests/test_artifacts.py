@@ -185,6 +185,22 @@ WRONG = {
     "no entries": (json.dumps({"schema": 1}), "is no list of artifacts"),
     "outside": (json.dumps(listing("../onnx")), "it has an artifact 'onnx' of variant '..'"),
     "absolute": (json.dumps(listing("classifier//etc")), "it has an artifact '' of variant 'classifier'"),
+    "nested too deep": ("[" * 100_000, "is no list of artifacts"),
+    "NaN": (json.dumps(listing(title=float("nan"))), "is no list of artifacts"),
+    "too large a number": (json.dumps(listing(title=9)).replace("9", "1e999"), "is no list of artifacts"),
+    "half a character": (json.dumps(listing(title="\ud800")), "is no list of artifacts"),
+    "versions are text": (json.dumps(listing(versions="1")), "versions is no object"),
+    "no reference": (json.dumps({**listing(), "reference": None}), "reference is no object"),
+    "asset is a list": (json.dumps(listing(asset=[])), "asset is no object"),
+    "artifacts are an object": (
+        json.dumps({**listing(), "artifacts": {}}),
+        "artifacts are no list, or one is there twice",
+    ),
+    "twice": (
+        json.dumps(listing("classifier/onnx", "classifier/onnx")),
+        "artifacts are no list, or one is there twice",
+    ),
+    "no hash": (json.dumps(listing("classifier/onnx")).replace("sha256", "sha"), "is no list of artifacts"),
     "not text": (b"\xff\xfe".decode("latin1"), "is no list of artifacts"),
 }
 

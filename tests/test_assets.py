@@ -826,6 +826,12 @@ def test_a_hub_address_needs_a_file() -> None:
         addresses.resolve("hf://owner/repo")
 
 
+@pytest.mark.parametrize("url", ["gs://b/\udcff", "hf://o/r/\udcff", "https://h/\x1b[2J"], ids=ascii)
+def test_an_address_that_can_not_be_shown_is_refused(url):
+    with pytest.raises(AssetError, match="is not a valid address"):
+        addresses.resolve(url)
+
+
 FORBIDDEN = {
     "http": ("http://example.org/x.npz", "is not encrypted; use https://, or set VITPORT_ALLOW_HTTP=1"),
     "file": ("file:///etc/passwd", "can't be opened; use gs://, hf://, https:// or a local path"),

@@ -172,6 +172,18 @@ def test_an_error_keeps_its_kind(scratch, error):
         jobs._result("name", result, error.exit_code, log)
 
 
+@pytest.mark.parametrize(
+    "left",
+    ["", "null", "[]", "{", "[" * 100_000, '{"error": "x", "exit_code": []}', '{"error": "x", "exit_code": null}'],
+    ids=lambda left: left[:40],
+)
+def test_a_result_that_is_none_is_a_backend_error(scratch, left):
+    (scratch / "r.json").write_text(left)
+    (scratch / "r.log").write_text("")
+    with pytest.raises(BackendError):
+        jobs._result("name", scratch / "r.json", 0, scratch / "r.log")
+
+
 def test_a_result_before_a_crash_is_no_result(scratch):
     (scratch / "r.json").write_text('{"outputs": "x"}')
     (scratch / "r.log").write_text("")

@@ -76,6 +76,25 @@ def test_every_manifest_is_valid_and_says_what_it_is(path: Path) -> None:
     assert read.formats == manifest.applicable_formats(read.architecture)
 
 
+def test_of_many_faults_the_first_are_shown(written: Callable[[str], Path]) -> None:
+    lines = refusal(written(VALID + "".join(f"field{index}: 1\n" for index in range(1000))))
+    assert len(lines) == yaml_marks.MAX_ERRORS + 1
+    assert lines[-1] == " and more faults like these"
+
+
+def test_a_long_name_of_a_field_is_shortened(written: Callable[[str], Path]) -> None:
+    (line,) = refusal(written(f"{VALID}? {'a' * 100_000}\n: 1\n"))
+    assert f"{'a' * 30}…{'a' * 30}: unknown field" in line
+    assert len(line) < 1000
+
+
+@pytest.mark.parametrize("field", ["resolution: 32", "name: tiny", "num_classes: 3", "license: Apache-2.0"])
+def test_a_number_that_python_does_not_print_is_refused(written: Callable[[str], Path], field: str) -> None:
+    name = field.partition(":")[0]
+    (line,) = refusal(written(changed((field, f"{name}: 0x{'f' * 5000}"))))
+    assert "a number of 5002 digits is too long" in line
+
+
 RECORD = {
     "s16": (80.462, {"timm": True}, 0),
     "b8": (85.948, {"timm": False}, 1),

@@ -73,6 +73,14 @@ def test_a_checkpoint_that_was_only_pretrained_has_the_head_of_its_pretraining()
     assert names.parse(S16).resolution == 224
 
 
+@pytest.mark.parametrize("name", ["S_16-" * 101, "S_16\x1b[31m", "S_16\u202e", "S_16\udcff"], ids=ascii)
+def test_what_can_not_be_shown_is_refused_in_a_line(name: str) -> None:
+    with pytest.raises(UsageError, match="is not the name of a checkpoint: too long, or not printable") as refusal:
+        names.parse(name)
+    assert str(refusal.value).isprintable()
+    assert len(str(refusal.value)) < 200
+
+
 def test_plus_signs_are_quoted_in_the_https_address_only() -> None:
     checkpoint = names.parse("imagenet21k+imagenet2012/ViT-B_16-224")
     assert checkpoint.url == "gs://vit_models/imagenet21k+imagenet2012/ViT-B_16-224.npz"

@@ -221,6 +221,8 @@ MALFORMED = {
     "a shape to infer": file_of({"x": entry(0, 0, (-1, 0))}),
     "a shape that overflows": file_of({"x": entry(0, 0, (2**32, 2**32))}),
     "a shape past 64 bits": file_of({"x": entry(0, 0, (2**70, 0))}),
+    "a shape of zero and the longest": file_of({"x": entry(0, 0, (0, 2**48, 2))}),
+    "a shape of many long numbers": file_of({"x": entry(shape=(10**3999,) * 250)}, EIGHT),
     "a shape of 100 axes": file_of({"x": entry(0, 4, (1,) * 100)}, bytes(4)),
     "a shape with a fraction": file_of({"x": entry(shape=(2.0,))}, EIGHT),
     "a shape that is a number": file_of({"x": entry(shape=2)}, EIGHT),
@@ -247,6 +249,39 @@ def test_what_the_format_forbids_is_refused(tmp_path: Path, kind: str) -> None:
         safetensors_file.read(path)
     assert str(refused.value).startswith(f"{path} is not a valid safetensors file: ")
     assert len(str(refused.value)) < 400 + len(str(path))
+
+
+CONFIGURATIONS = {
+    "nested too deep": b"[" * 100_000,
+    "NaN": b'{"a": NaN}',
+    "infinity": b'{"a": -Infinity}',
+    "a name twice": b'{"a": 1, "a": 2}',
+    "a list": b"[]",
+    "not UTF-8": b'{"\xff": 1}',
+    "too large": b'{"a": 1}' + b" " * safetensors_file.MAX_JSON,
+}
+
+
+@pytest.mark.parametrize("kind", CONFIGURATIONS)
+def test_a_configuration_that_is_no_json_object_is_refused(tmp_path: Path, kind: str) -> None:
+    (tmp_path / "config.json").write_bytes(CONFIGURATIONS[kind])
+    with pytest.raises(AssetError, match=r"config\.json"):
+        safetensors_file.read_config(tmp_path / "config.json")
+
+
+@pytest.mark.parametrize("name", ["", "../x", "/x", "a\\b", "a\0b", "a\nb", "\ud800", "x" * 501], ids=ascii)
+def test_a_name_that_is_none_is_refused(tmp_path: Path, name: str) -> None:
+    (tmp_path / "file").write_bytes(file_of({name: entry()}, EIGHT))
+    with pytest.raises(AssetError, match="the name of tensor"):
+        safetensors_file.read(tmp_path / "file")
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
+def test_verify_refuses_what_is_not_finite_and_read_keeps_it(tmp_path: Path, value: float) -> None:
+    path = written(tmp_path, {"good": np.ones(3, np.float32), "bad": np.float32([0, value])})
+    assert safetensors_file.read(path).keys() == {"good", "bad"}
+    with pytest.raises(AssetError, match="tensor 'bad' holds values that are not finite"):
+        safetensors_file.verify(path)
 
 
 def test_a_file_that_is_not_there_is_an_asset_error(tmp_path: Path) -> None:

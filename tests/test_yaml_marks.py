@@ -117,6 +117,20 @@ REFUSALS = {
     "list as key": (b"? [a]\n: x", "1:3: a key must be text, not a list; quote it if it is meant"),
     "boolean as key": (b"true: x", "1:1: a key must be text, not true; quote it if it is meant"),
     "long number": (b"a: " + b"9" * 5000, "1:4: a number of 5000 digits is too long"),
+    "long hexadecimal number": (b"a: 0x" + b"f" * 5000, "1:4: a number of 5002 digits is too long"),
+    "long fraction": (b"a: 0." + b"1" * 99, "1:4: a number of 101 digits is too long"),
+    "long tag": (
+        b"!" + b"x" * 5000 + b" a",
+        f"1:1: tag !{'x' * 29}…{'x' * 30} is not allowed; types follow from the values",
+    ),
+    "long anchor": (
+        b"&" + b"x" * 5000 + b" a",
+        f"1:1: anchor &{'x' * 30}…{'x' * 30} is not allowed; write the value out where it is needed",
+    ),
+    "many values": (
+        b"[" + b"1," * 50_000 + b"]",
+        "1:100000: there are more than 50,000 values; this can't be a manifest",
+    ),
     "deep flow": (b"[" * 21, "1:21: nested deeper than 20 levels"),
     "deep blocks": (b"- " * 30 + b"x", "1:41: nested deeper than 20 levels"),
     "large": (b"#" * 1_000_001, "1:1: the file is larger than 1,000,000 bytes; this can't be a manifest"),

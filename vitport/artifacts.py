@@ -60,20 +60,35 @@ def read(out: Path) -> dict | None:
     try:
         listing = json.loads(path.read_text(encoding="utf-8"))
         if listing["schema"] != SCHEMA:
-            raise AssetError(f"{path} has schema {listing['schema']}; this vitport reads {SCHEMA}")
-        for entry in _every_entry(listing):
+            raise AssetError(f"{path} has schema {listing['schema']!r:.40}; this vitport reads {SCHEMA}")
+        _refuse_misshapen(listing)
+        return listing
+    except (ValueError, KeyError, TypeError, RecursionError) as error:
+        why = f"{error!s:.200}"
+        raise AssetError(f"{path} is no list of artifacts ({why}); move it away, or choose another --out") from error
+
+
+def _refuse_misshapen(listing: dict) -> None:
+    """ValueError, KeyError or TypeError for a list that can't be held to its files, joined and written again."""
+    text(listing).encode()
+    for key in ("asset", "versions", "reference"):
+        if not isinstance(listing[key], dict):
+            raise TypeError(f"{key} is no object")
+    for entries in _every_list(listing):
+        for entry in entries:
             if entry["variant"] not in VARIANTS or entry["format"] not in FORMATS:
                 raise ValueError(f"it has an artifact {entry['format']!r} of variant {entry['variant']!r}")
-        return listing
-    except (ValueError, KeyError, TypeError) as error:
-        raise AssetError(f"{path} is no list of artifacts ({error}); move it away, or choose another --out") from error
+            if not isinstance(entry["sha256"], str):
+                raise TypeError("a sha256 is no text")
+        if not isinstance(entries, list) or len({folder(entry) for entry in entries}) < len(entries):
+            raise TypeError("artifacts are no list, or one is there twice")
 
 
-def _every_entry(listing: dict) -> Iterator[dict]:
-    yield from listing["artifacts"]
+def _every_list(listing: dict) -> Iterator[list[dict]]:
+    yield listing["artifacts"]
     if PUBLISHING in listing:
-        yield from listing[PUBLISHING]["earlier"]
-        yield from listing[PUBLISHING]["next"]
+        yield listing[PUBLISHING]["earlier"]
+        yield listing[PUBLISHING]["next"]
 
 
 def text(listing: dict) -> str:

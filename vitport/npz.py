@@ -127,7 +127,7 @@ def _npy_header(archive: Archive, member: Member, head: bytes) -> tuple[np.dtype
     if end > len(head):
         archive.refuse(f"is shorter ({len(head)} bytes) than its .npy header ({end})", member.name)
     try:
-        header = ast.literal_eval(head[start:end].decode("utf-8" if head[6] == 3 else "latin-1").strip())
+        header = ast.literal_eval(head[start:end].decode("utf-8" if head[6] == 3 else "latin-1"))
         descr, fortran, shape = (header.pop(key) for key in ("descr", "fortran_order", "shape"))
         if header or type(fortran) is not bool:
             raise ValueError("more or other than NumPy writes")

@@ -11,7 +11,7 @@ from pathlib import Path
 import atheris
 
 with atheris.instrument_imports(include=["vitport", "yaml", "json", "zipfile"]):
-    from fuzz.targets import TARGETS
+    from fuzz.targets import MEMORY, TARGETS
 
 
 def main(name: str, options: list[str]) -> None:
@@ -27,9 +27,6 @@ def main(name: str, options: list[str]) -> None:
     atheris.Setup([sys.argv[0], *options], once)
     atheris.Fuzz()
 
-
-MEMORY = "/dev/shm"
-"""A folder in memory: a disk would be most of the time."""
 
 if __name__ == "__main__":
     main(sys.argv[1], sys.argv[2:])

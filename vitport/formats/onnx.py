@@ -13,7 +13,7 @@ from onnx import helper
 from vitport.arrays import Images, Logits, Params, Runner
 from vitport.backends import onnx as backend
 from vitport.backends.onnx_graph import Graph
-from vitport.formats import FORMATS, Export, Port, onnx_file
+from vitport.formats import FORMATS, Export, Port, onnx_check, onnx_file
 
 INPUT = Port(backend.INPUT, "NCHW")
 
@@ -45,13 +45,14 @@ def export(spec: Export, params: Params, folder: Path) -> None:
 
 
 def load(folder: Path) -> Runner:
-    """Runs the model in ONNX Runtime on the CPU."""
+    """Runs the model in ONNX Runtime on the CPU. Raises AssetError for one that is not whole."""
     import onnxruntime
 
+    path = folder / FORMATS["onnx"].entry
+    onnx_check.verify(path)
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 3
-    path = str(folder / FORMATS["onnx"].entry)
-    session = onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
+    session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
     VERSIONS["onnxruntime"] = onnxruntime.__version__
 
     def run(images: Images) -> Logits:

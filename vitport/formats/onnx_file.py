@@ -66,7 +66,7 @@ def check(path: Path, model: ModelProto, weights: Mapping[str, np.ndarray]) -> N
 
 
 def _write_external(path: Path, model: ModelProto, weights: Mapping[str, np.ndarray]) -> None:
-    data = path.with_name(f"{path.name}.data")
+    data = data_of(path)
     model = ModelProto.FromString(model.SerializeToString())
     with data.open("wb") as file:
         for name, array in weights.items():
@@ -81,6 +81,11 @@ def _write_external(path: Path, model: ModelProto, weights: Mapping[str, np.ndar
 
 def _inline_tensor(name: str, array: np.ndarray) -> TensorProto:
     return numpy_helper.from_array(np.asarray(array, order="C"), name)
+
+
+def data_of(path: Path) -> Path:
+    """Where the weights of a large model lie."""
+    return path.with_name(f"{path.name}.data")
 
 
 def _external_tensor(name: str, array: np.ndarray, location: str, offset: int) -> TensorProto:
