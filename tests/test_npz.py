@@ -258,7 +258,7 @@ MALFORMED = {
     "NUL": (lambda: named(b"a\0b.npy"), "holds a NUL or control character"),
     "escape of terminals": (lambda: named("a\x9b31m.npy".encode()), "holds a NUL or control character"),
     "right to left": (lambda: named("a\u202eb.npy".encode()), "holds a line break, a change of direction or half a"),
-    "long name": (lambda: named(b"a" * 501 + b".npy"), "is longer than 500 characters"),
+    "long name": (lambda: named(b"a" * 1001 + b".npy"), "is longer than 1000 characters"),
     "not UTF-8": (lambda: named(b"\xff\xfe.npy"), "has a name that is not UTF-8"),
     "no name": (lambda: zipped(("", GOOD)), "has a name that is empty"),
     "only a suffix": (lambda: named(b".npy"), "is not that of a .npy array"),

@@ -269,7 +269,7 @@ def test_a_configuration_that_is_no_json_object_is_refused(tmp_path: Path, kind:
         safetensors_file.read_config(tmp_path / "config.json")
 
 
-@pytest.mark.parametrize("name", ["", "../x", "/x", "a\\b", "a\0b", "a\nb", "\ud800", "x" * 501], ids=ascii)
+@pytest.mark.parametrize("name", ["", "../x", "/x", "a\\b", "a\0b", "a\nb", "\ud800", "x" * 1001], ids=ascii)
 def test_a_name_that_is_none_is_refused(tmp_path: Path, name: str) -> None:
     (tmp_path / "file").write_bytes(file_of({name: entry()}, EIGHT))
     with pytest.raises(AssetError, match="the name of tensor"):

@@ -7,7 +7,7 @@ import re
 
 BAD_NAMES: tuple[tuple[str, str], ...] = (
     (r"", "is empty"),
-    (r".{501,}", "is longer than 500 characters"),
+    (r".{1001,}", "is longer than 1000 characters"),
     (r".*[\x00-\x1f\x7f-\x9f].*", "holds a NUL or control character"),
     (r".*[\u2028-\u202e\u2066-\u2069\ud800-\udfff].*", "holds a line break, a change of direction or half a character"),
     (r".*\\.*", "holds a backslash"),

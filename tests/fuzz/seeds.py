@@ -1,7 +1,9 @@
 """Valid inputs of every reader, small, to start fuzzing from."""
 
+import gzip
 import json
 import struct
+import tarfile
 from collections.abc import Callable
 from io import BytesIO
 from pathlib import Path
@@ -9,7 +11,7 @@ from pathlib import Path
 import numpy as np
 from onnx import TensorProto, helper
 
-from vitport import names
+from vitport import lockfile, names
 
 ROOT = Path(__file__).parents[2]
 
@@ -100,6 +102,29 @@ def name() -> list[bytes]:
             f"{names.MIRROR}imagenet21k%2Bimagenet2012/ViT-B_16.npz",
         )
     ]
+
+
+def lock() -> list[bytes]:
+    entry = lockfile.Entry(urls=("gs://bucket/x.npz",), bytes=9, sha256="0" * 64)
+    return [lockfile.render({"m": entry, "n": entry}).encode()]
+
+
+def tarball() -> list[bytes]:
+    return [gzip.compress(each, mtime=0) for each in tar()]
+
+
+def tar() -> list[bytes]:
+    return [_tar(tarfile.USTAR_FORMAT), _tar(tarfile.PAX_FORMAT), _tar(tarfile.GNU_FORMAT)]
+
+
+def _tar(form: int) -> bytes:
+    file = BytesIO()
+    with tarfile.open(fileobj=file, mode="w", format=form) as archive:
+        for name in ("saved_model.pb", "variables/variables.index", f"assets/{'long' * 20}/{'name' * 20}.txt"):
+            entry = tarfile.TarInfo(name)
+            entry.size = 2
+            archive.addfile(entry, BytesIO(b"ab"))
+    return file.getvalue()
 
 
 ARTIFACT = {

@@ -4,6 +4,7 @@ Random mutations (`test_mutations.py`), the kept inputs (`test_corpus.py`) and a
 What a reader accepts is held to a second opinion: the library of the format where there is one, and a round trip.
 """
 
+import gzip
 import json
 import os
 import socket
@@ -18,8 +19,8 @@ import numpy as np
 import safetensors.numpy
 
 from fuzz import seeds
-from vitport import artifacts, jobs, manifest, names, new, npz, publishing, yaml_marks
-from vitport.assets import addresses
+from vitport import artifacts, jobs, lockfile, manifest, names, new, npz, publishing, yaml_marks
+from vitport.assets import addresses, tarball
 from vitport.errors import AssetError, ManifestError, UsageError, VitportError
 from vitport.formats import onnx_check, safetensors_file
 
@@ -124,6 +125,27 @@ def read_manifest(data: bytes, folder: Path) -> None:
     assert manifest.read(path).name == "m"
 
 
+def read_lock(data: bytes, folder: Path) -> None:
+    """What is read can be written, and is the same again."""
+    (folder / lockfile.NAME).write_bytes(data)
+    entries = lockfile.read(folder)
+    lockfile.write(folder, entries)
+    assert lockfile.read(folder) == entries
+
+
+def read_tarball(data: bytes, folder: Path) -> None:
+    """What is whole can be unpacked, and matches."""
+    (folder / "x.tar.gz").write_bytes(data)
+    tarball.verify(folder / "x.tar.gz")
+    tarball.unpack(folder / "x.tar.gz", folder / "unpacked")
+    assert tarball.matches(folder / "x.tar.gz", folder / "unpacked")
+
+
+def read_tar(data: bytes, folder: Path) -> None:
+    """The tar inside a tarball, whose checksum is right whatever it holds."""
+    read_tarball(gzip.compress(data, mtime=0), folder)
+
+
 def read_name(data: bytes, folder: Path) -> None:
     """A name that is understood leads back to itself, and its manifest is valid."""
     checkpoint = names.parse(_text(data))
@@ -193,6 +215,9 @@ TARGETS: dict[str, Target] = {
     "onnx": Target(read_onnx, AssetError, seeds.onnx),
     "yaml": Target(read_yaml, ManifestError, seeds.manifest),
     "manifest": Target(read_manifest, ManifestError, seeds.manifest),
+    "lock": Target(read_lock, ManifestError, seeds.lock),
+    "tarball": Target(read_tarball, AssetError, seeds.tarball),
+    "tar": Target(read_tar, AssetError, seeds.tar),
     "name": Target(read_name, UsageError, seeds.name),
     "listing": Target(read_listing, AssetError, seeds.listing),
     "result": Target(read_result, VitportError, lambda: [b'{"error":"it broke","exit_code":4}', b'{"seconds":1.5}']),

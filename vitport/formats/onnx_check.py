@@ -19,7 +19,7 @@ from onnx import ModelProto, TensorProto
 
 from vitport.errors import AssetError
 from vitport.formats.onnx_file import ALIGNMENT, GRAPH_INITIALIZER, MODEL_GRAPH, TENSOR_RAW_DATA, data_of
-from vitport.leaf_names import bad_name
+from vitport.member_names import bad_name
 
 ITEM_BYTES = {TensorProto.FLOAT: 4, TensorProto.DOUBLE: 8, TensorProto.INT32: 4, TensorProto.INT64: 8}
 """Types of the weights that are written."""
