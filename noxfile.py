@@ -4,6 +4,7 @@ Every session installs what it needs; nothing has to be on the machine but Pytho
 """
 
 import os
+from pathlib import Path
 
 import nox
 
@@ -12,6 +13,10 @@ nox.options.reuse_existing_virtualenvs = True
 
 CLIENTS_MUST_RUN = {"VITPORT_REQUIRE_CLIENTS": "1", "TF_CPP_MIN_LOG_LEVEL": "3"}
 """In a session every client is installed, so a test that would skip for want of one fails instead."""
+
+
+READERS = sorted(path.name for path in Path("tests/data/corpus").iterdir())
+"""What is fuzzed; each has a folder of kept inputs."""
 
 
 def install(session: nox.Session) -> None:
@@ -33,6 +38,22 @@ def tests(session: nox.Session) -> None:
     """Everything but the big architectures."""
     install(session)
     session.run("pytest", "-m", "not slow", "-n", str(os.cpu_count() or 1), *session.posargs, env=CLIENTS_MUST_RUN)
+
+
+@nox.session
+def fuzz(session: nox.Session) -> None:
+    """Every reader for a minute, guided by coverage, then a hundred times the usual random inputs; see docs/fuzzing.md.
+
+    `nox -s fuzz -- npz yaml` takes these readers only. New inputs stay in build/fuzz, findings too.
+    """
+    install(session)
+    session.install("atheris")
+    for name in session.posargs or READERS:
+        folder = Path("build", "fuzz", name)
+        folder.mkdir(parents=True, exist_ok=True)
+        limits = ("-max_total_time=60", "-timeout=20", "-rss_limit_mb=2048", f"-artifact_prefix={folder}-")
+        session.run("python", "-m", "fuzz.guided", name, str(folder), *limits, env={"PYTHONPATH": "tests"})
+    session.run("pytest", "tests/fuzz", "-n", str(os.cpu_count() or 1), env={"HYPOTHESIS_PROFILE": "long"})
 
 
 @nox.session

@@ -13,6 +13,7 @@ from clients import need
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from vitport import strict_json
 from vitport.arrays import Params
 from vitport.errors import AssetError
 from vitport.formats import safetensors_file
@@ -258,7 +259,7 @@ CONFIGURATIONS = {
     "a name twice": b'{"a": 1, "a": 2}',
     "a list": b"[]",
     "not UTF-8": b'{"\xff": 1}',
-    "too large": b'{"a": 1}' + b" " * safetensors_file.MAX_JSON,
+    "too large": b'{"a": 1}' + b" " * strict_json.MAX_BYTES,
 }
 
 
@@ -269,7 +270,7 @@ def test_a_configuration_that_is_no_json_object_is_refused(tmp_path: Path, kind:
         safetensors_file.read_config(tmp_path / "config.json")
 
 
-@pytest.mark.parametrize("name", ["", "../x", "/x", "a\\b", "a\0b", "a\nb", "\ud800", "x" * 1001], ids=ascii)
+@pytest.mark.parametrize("name", ["", "../x", "/x", "a\\b", "a\0b", "a\nb", "x" * 1001], ids=ascii)
 def test_a_name_that_is_none_is_refused(tmp_path: Path, name: str) -> None:
     (tmp_path / "file").write_bytes(file_of({name: entry()}, EIGHT))
     with pytest.raises(AssetError, match="the name of tensor"):

@@ -8,6 +8,7 @@ import json
 from collections.abc import Iterator
 from pathlib import Path
 
+from vitport import strict_json
 from vitport.architectures import VARIANTS
 from vitport.errors import AssetError
 from vitport.formats import FORMATS
@@ -58,19 +59,18 @@ def read(out: Path) -> dict | None:
     if not path.exists():
         return None
     try:
-        listing = json.loads(path.read_text(encoding="utf-8"))
+        listing = strict_json.read(path.read_bytes())
         if listing["schema"] != SCHEMA:
             raise AssetError(f"{path} has schema {listing['schema']!r:.40}; this vitport reads {SCHEMA}")
         _refuse_misshapen(listing)
         return listing
-    except (ValueError, KeyError, TypeError, RecursionError) as error:
+    except (ValueError, KeyError, TypeError) as error:
         why = f"{error!s:.200}"
         raise AssetError(f"{path} is no list of artifacts ({why}); move it away, or choose another --out") from error
 
 
 def _refuse_misshapen(listing: dict) -> None:
-    """ValueError, KeyError or TypeError for a list that can't be held to its files, joined and written again."""
-    text(listing).encode()
+    """ValueError, KeyError or TypeError for a list that can't be held to its files and joined to another."""
     for key in ("asset", "versions", "reference"):
         if not isinstance(listing[key], dict):
             raise TypeError(f"{key} is no object")

@@ -38,7 +38,7 @@ ERRORS = {
     for error in (ParityError, UsageError, AssetError, CheckpointError, BackendError, EnvironmentFault, OutputError)
 }
 
-LOG_LINES = 12
+LOG_LINES, LOG_COLUMNS = 12, 500
 """Of a crashed child's standard error, shown with the error."""
 
 LONGEST_LOG = 65536
@@ -184,7 +184,7 @@ def _result(name: str, result: Path, code: int, log: Path) -> dict:
     if error is BackendError and _disk_full(log.parent, tail):
         raise OutputError(f"{message}: the disk is full")
     if error is BackendError:
-        message = "\n".join([message, *(f"  | {line}" for line in tail[-LOG_LINES:])])
+        message = "\n".join([message, *(f"  | {line:.{LOG_COLUMNS}}" for line in tail[-LOG_LINES:])])
     failure = error(message)
     if DEBUG in os.environ:
         failure.add_note("\n".join([f"standard error of {name}, its traceback included:", *tail]))

@@ -8,10 +8,11 @@ import json
 import math
 import struct
 from pathlib import Path
-from typing import Any, BinaryIO, NoReturn
+from typing import BinaryIO
 
 import numpy as np
 
+from vitport import strict_json
 from vitport.arrays import Params
 from vitport.errors import AssetError
 from vitport.member_names import bad_name
@@ -21,10 +22,6 @@ METADATA = {"format": "pt"}
 
 WEIGHTS = "model.safetensors"
 """The file that transformers and timm look for in a folder."""
-
-MAX_JSON = 10_000_000
-"""Bytes of a header or a configuration: 50 times what the largest models need. The format itself allows 100 MB, whose
-empty lists would fill 2 GB of memory."""
 
 MAX_AXES, MAX_NUMBER = 32, 2**48
 """Of a shape; NumPy's own limits lie beyond."""
@@ -54,7 +51,7 @@ def read(path: Path) -> Params:
         with path.open("rb") as file:
             header, offset = _read_header(file, size)
         return _map(path, header, offset, size)
-    except (OSError, ValueError, OverflowError, RecursionError, struct.error) as error:
+    except (OSError, ValueError, OverflowError, struct.error) as error:
         raise AssetError(f"{path} is not a valid safetensors file: {error}") from error
 
 
@@ -70,12 +67,12 @@ def verify(path: Path) -> Params:
 def _read_header(file: BinaryIO, size: int) -> tuple[dict, int]:
     """The entries of the tensors, each checked by itself, and where their data begins."""
     (length,) = struct.unpack("<Q", file.read(8))
-    if length > min(MAX_JSON, size - 8):
+    if length > min(strict_json.MAX_BYTES, size - 8):  # of 100 MB that the format allows, JSON makes 2 GB
         raise ValueError(f"its header claims {length} bytes")
     text = file.read(length)
     if not text.startswith(b"{"):
         raise ValueError("its header is no JSON object")
-    header = _parse(text.decode("utf-8"))
+    header = strict_json.read(text)
     metadata = header.pop("__metadata__", {})
     if not isinstance(metadata, dict) or not all(isinstance(value, str) for value in metadata.values()):
         raise ValueError("its metadata is not made of texts")
@@ -123,22 +120,6 @@ def _shortened(value: object) -> str:
     return f"{value!r:.100}" if isinstance(value, str) else f"{value!s:.100}"
 
 
-def _parse(text: str) -> Any:
-    """JSON by the letter: no key twice, no NaN, no infinity."""
-    return json.loads(text, object_pairs_hook=_unique, parse_constant=_refuse_constant)
-
-
-def _refuse_constant(name: str) -> NoReturn:
-    raise ValueError(f"{name} is no JSON")
-
-
-def _unique(pairs: list[tuple[str, object]]) -> dict:
-    names = [name for name, _ in pairs]
-    if len(names) != len(set(names)):
-        raise ValueError("a name stands in it twice")
-    return dict(pairs)
-
-
 def write_config(path: Path, values: dict) -> None:
     """A JSON file for people to read."""
     path.write_text(json.dumps(values, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
@@ -147,10 +128,9 @@ def write_config(path: Path, values: dict) -> None:
 def read_config(path: Path) -> dict:
     """Raises AssetError where `path` is no JSON object."""
     try:
-        if path.stat().st_size > MAX_JSON:
-            raise ValueError(f"it is larger than {MAX_JSON:,} bytes")
-        values = _parse(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError) as error:
+        with path.open("rb") as file:
+            values = strict_json.read(file.read(strict_json.MAX_BYTES + 1))
+    except (OSError, ValueError) as error:
         raise AssetError(f"{path} can't be read: {error}") from error
     if not isinstance(values, dict):
         raise AssetError(f"{path} is no JSON object")
