@@ -138,14 +138,14 @@ CONVERSIONS = (
     ),
     Contestant(
         key="legacy-timm",
-        label="ONNX: torch.onnx legacy tracer (deprecated), timm",
+        label="ONNX: torch.onnx tracer (deprecated), timm",
         command=_run("peers.torch_onnx", "timm", "--legacy"),
         environment="onnxscript",
         artifacts=_theirs("legacy-timm", "legacy tracer, timm", "onnx", "model.onnx"),
     ),
     Contestant(
         key="optimum-erf",
-        label="ONNX: optimum, erf GELU as published configs have it",
+        label="ONNX: optimum as it comes, erf GELU",
         command=_run("peers.optimum", "erf"),
         environment="optimum",
         artifacts=_theirs("optimum-erf", "optimum, erf GELU", "onnx", "model.onnx"),

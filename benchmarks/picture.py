@@ -15,6 +15,9 @@ WIDTH, LEFT, RIGHT, MARGIN = 880, 330, 770, 24
 HEADER, TITLE_ROW, ROW, GAP, FOOTER = 76, 32, 24, 18, 24
 """Heights of the parts."""
 
+LETTERS = 46
+"""Of a label, that fit to the left of the plot in most fonts."""
+
 STYLE = """\
 .ours { fill: var(--dot); }
 .theirs { fill: var(--yardstick); }
@@ -108,7 +111,9 @@ def _bar(panel: Panel, bar: Bar, top: Pixels) -> Iterator[str]:
     value, kind = bar.value, "ours" if bar.ours else "theirs"
     middle, end = top + (ROW - 4) / 2, panel.x(value.median)
     yield element("rect", class_="row", x=MARGIN, y=top, width=WIDTH - 2 * MARGIN, height=ROW - 2, rx=4)
-    yield text(MARGIN + 8, top + 15, bar.label if len(bar.label) <= 50 else f"{bar.label[:49]}…", "muted")
+    yield text(
+        MARGIN + 8, top + 15, bar.label if len(bar.label) <= LETTERS else f"{bar.label[: LETTERS - 1]}…", "muted"
+    )
     hint = element("title", f"{bar.label}: {value.median:.3g}, {value.low:.3g} to {value.high:.3g}")
     yield element("rect", hint, class_=kind, x=LEFT, y=top + 4, width=round(end - LEFT, 1), height=ROW - 10, rx=2)
     yield element("line", class_="range", x1=panel.x(value.low), x2=panel.x(value.high), y1=middle + 1, y2=middle + 1)
