@@ -28,7 +28,7 @@ from vitport.architectures import VARIANTS, parameter_shapes
 from vitport.arrays import Params
 from vitport.backends.numpy import NumPyOps
 from vitport.errors import AssetError, EnvironmentFault
-from vitport.formats import FORMATS, Export, Port, safetensors_timm, safetensors_transformers
+from vitport.formats import FORMATS, Export, Port, safetensors_timm, transformers_config
 from vitport.formats.safetensors_timm import TimmOps, mlp_ratio, rescale
 from vitport.reference import flax_vit
 
@@ -658,5 +658,18 @@ def test_onnx_takes_the_opset_of_the_manifest(tmp_path: Path) -> None:
 
 def test_transformers_needs_no_norm_but_its_own() -> None:
     """The pre-logits of the features variant come out under the name that the class gives them."""
-    values = safetensors_transformers.config(Export(architecture=small.PLAIN, variant="features"))
+    values = transformers_config.config(Export(architecture=small.PLAIN, variant="features"))
     assert values["architectures"] == ["ViTForImageClassification"]
+
+
+@each_variant
+def test_onnx_of_a_plain_vit_has_the_configuration_that_optimum_opens_it_by(variant: str, tmp_path: Path) -> None:
+    path, twin = (write(tmp_path / name, name, "plain", variant) for name in ("onnx", "safetensors-transformers"))
+    for name in ("config.json", "preprocessor_config.json"):
+        assert (path / name).read_bytes() == (twin / name).read_bytes()
+
+
+@pytest.mark.parametrize("name", ["hybrid", "representation"])
+def test_onnx_of_what_transformers_has_no_class_for_is_one_file(name: str, tmp_path: Path) -> None:
+    path = write(tmp_path / "model", "onnx", name, "classifier")
+    assert [each.name for each in path.iterdir()] == ["model.onnx"]

@@ -12,7 +12,7 @@ from clients import need
 from vitport.architectures import PUBLISHED, VARIANTS, Architecture, ResNet, Shapes, parameter_shapes
 from vitport.arrays import Params
 from vitport.errors import CheckpointError
-from vitport.formats import Export, safetensors_timm, safetensors_transformers
+from vitport.formats import Export, safetensors_timm, transformers_config
 from vitport.layouts import huggingface, timm
 from vitport.layouts.rows import Row
 from vitport.layouts.transfer import export, restore
@@ -227,7 +227,7 @@ def huggingface_shapes(architecture: Architecture, variant: str) -> Shapes:
     client = need("transformers")
     import torch
 
-    values = safetensors_transformers.config(Export(architecture=architecture, variant=variant))
+    values = transformers_config.config(Export(architecture=architecture, variant=variant))
     with torch.device("meta"):
         model = client.ViTForImageClassification(client.ViTConfig(**values))
     return {name: tuple(tensor.shape) for name, tensor in as_written(model).items()}
@@ -267,7 +267,7 @@ def test_names_are_those_that_transformers_itself_saves(tmp_path) -> None:
     client = need("transformers")
     from vitport.formats import safetensors_file
 
-    values = safetensors_transformers.config(Export(architecture=small.PLAIN, variant="classifier"))
+    values = transformers_config.config(Export(architecture=small.PLAIN, variant="classifier"))
     client.ViTForImageClassification(client.ViTConfig(**values)).save_pretrained(tmp_path)
     saved = safetensors_file.read(tmp_path / "model.safetensors")
     assert shapes_of("huggingface", small.PLAIN, "classifier") == {name: leaf.shape for name, leaf in saved.items()}

@@ -1,7 +1,8 @@
 """ONNX written from the weights, streamed from the checkpoint to the file: no framework, no trace, no second copy.
 
 Input and output carry the names of optimum and transformers.js. Past the two gigabytes a protobuf can hold, the
-weights go to `model.onnx.data` beside the model.
+weights go to `model.onnx.data` beside the model. A plain ViT gets the two files of configuration that optimum and
+transformers.js open a folder by.
 """
 
 from pathlib import Path
@@ -13,7 +14,8 @@ from onnx import helper
 from vitport.arrays import Images, Logits, Params, Runner
 from vitport.backends import onnx as backend
 from vitport.backends.onnx_graph import Graph
-from vitport.formats import FORMATS, Export, Port, onnx_check, onnx_file
+from vitport.formats import FORMATS, Export, Port, onnx_check, onnx_file, transformers_config
+from vitport.layouts import huggingface
 
 INPUT = Port(backend.INPUT, "NCHW")
 
@@ -37,6 +39,8 @@ def output(spec: Export) -> str:
 
 def export(spec: Export, params: Params, folder: Path) -> None:
     """Writes `model.onnx` and passes it through the full checker; the same bytes every time."""
+    if huggingface.inapplicable(spec.architecture) is None:
+        transformers_config.write(spec, folder)
     graph = backend.build(spec.architecture, params, spec.variant, spec.opset)
     path = folder / FORMATS["onnx"].entry
     model = _describe(graph, spec)
