@@ -5,6 +5,7 @@ from collections.abc import Callable
 from importlib import import_module
 from pathlib import Path
 
+import jax
 import numpy as np
 import onnx
 import onnxruntime
@@ -22,13 +23,14 @@ from vitport.architectures import vit
 from vitport.architectures.ops import Ops
 from vitport.arrays import Params
 from vitport.backends import numpy as numpy_backend
+from vitport.backends.jax import JaxOps, wide_types
 from vitport.backends.numpy import NumPyOps
 from vitport.backends.onnx import OnnxOps
 from vitport.backends.onnx_graph import BATCH, Graph, Value, Weight
 from vitport.backends.tensorflow import TensorFlowOps
 from vitport.backends.torch import TorchOps
 
-OPERATIONS = {"numpy": NumPyOps, "tensorflow": TensorFlowOps, "torch": TorchOps, "onnx": OnnxOps}
+OPERATIONS = {"numpy": NumPyOps, "tensorflow": TensorFlowOps, "torch": TorchOps, "onnx": OnnxOps, "jax": JaxOps}
 METHODS = [name for name in vars(Ops) if inspect.isfunction(vars(Ops)[name]) and not name.startswith("_")]
 
 OPSET = 20
@@ -57,6 +59,12 @@ def by_tensorflow(check: Check, dtype: str) -> np.ndarray:
 def by_torch(check: Check, dtype: str) -> np.ndarray:
     arguments = once(check.rounded(dtype), lambda value: _converted(value, torch.tensor))
     return getattr(TorchOps(), check.method)(**arguments).numpy()
+
+
+def by_jax(check: Check, dtype: str) -> np.ndarray:
+    with wide_types(dtype == "float64"):
+        arguments = {name: _converted(value, jax.numpy.asarray) for name, value in check.rounded(dtype).items()}
+        return np.asarray(getattr(JaxOps(), check.method)(**arguments))
 
 
 def by_onnx_reference(check: Check, dtype: str, opset: int = OPSET, channels_first: bool = False) -> np.ndarray:
@@ -114,6 +122,8 @@ ENGINES: dict[str, tuple[Callable, str]] = {
     "tensorflow-float32": (by_tensorflow, "float32"),
     "torch-float64": (by_torch, "float64"),
     "torch-float32": (by_torch, "float32"),
+    "jax-float64": (by_jax, "float64"),
+    "jax-float32": (by_jax, "float32"),
     "onnx.reference-float64": (by_onnx_reference, "float64"),
     "onnxruntime-float32": (by_onnxruntime, "float32"),
 }

@@ -10,10 +10,11 @@ import pytest
 from runs import DIGITS, ROOT, SMALL, convert, start, succeed, tree
 
 from vitport import artifacts, checkpoint, formats, images, manifest, metrics, npz
+from vitport.format_table import FORMATS, STANDARD
 from vitport.reference import flax_vit
 
 SCHEMA = json.loads((ROOT / "vitport" / "schemas" / "artifacts.schema.json").read_text())
-WHOLE = [(variant, format) for variant in ("classifier", "features") for format in sorted(formats.FORMATS)]
+WHOLE = [(variant, format) for variant in ("classifier", "features") for format in sorted(STANDARD)]
 LEAF = "Transformer/encoderblock_2/MlpBlock_3/Dense_0/kernel"
 
 
@@ -46,6 +47,10 @@ def undescribed(schema: dict, path: str = "") -> list[str]:
 def test_schema_describes_every_field():
     assert undescribed(SCHEMA) == []
     assert undescribed({"description": "d", "properties": {"a": {"items": {}}}}) == ["/a", "/a/[]"]
+
+
+def test_schema_knows_every_format():
+    assert SCHEMA["properties"]["artifacts"]["items"]["properties"]["format"]["enum"] == list(FORMATS)
 
 
 CHANGES = {
@@ -111,6 +116,23 @@ def test_parts_made_one_by_one_are_the_whole(whole, tmp_path):
     ]
     assert merged["reference"] == artifacts.read(whole)["reference"]
     assert_same_artifacts(tmp_path / "out", whole)
+
+
+def test_optional_formats_join_the_standard_ones_byte_for_byte(whole, earlier, tmp_path):
+    """They say nothing of the machine, and an earlier run of the same checkpoint keeps its artifacts."""
+    asked = ("--format", "stablehlo,torch_export", "--variant", "features")
+    first, again = succeed(DIGITS, "--out", earlier, *asked), tmp_path / "again"
+    succeed(DIGITS, "--out", again, *asked, PYTHONHASHSEED="7", HOME=str(tmp_path))
+    jsonschema.Draft202012Validator(SCHEMA).validate(first)
+    assert [entry["path"] for entry in first["artifacts"]] == [
+        "features/torch_export/model.pt2",
+        "features/stablehlo/model.jax_export",
+    ]
+    assert {"jax", "jaxlib", "torch"} <= first["versions"].keys()
+    assert_same_artifacts(again, earlier)
+    assert_same_artifacts(whole, earlier)
+    made = [content for name, content in tree(again).items() if name != "artifacts.json"]
+    assert not [content for content in made if str(ROOT).encode() in content or str(tmp_path).encode() in content]
 
 
 def assert_same_artifacts(part: Path, whole: Path) -> None:

@@ -12,6 +12,7 @@ from functools import cache
 from pathlib import Path
 
 import jax
+import jax.export
 import numpy as np
 import onnx
 import pytest
@@ -28,7 +29,7 @@ from vitport.architectures import VARIANTS, parameter_shapes
 from vitport.arrays import Params
 from vitport.backends.numpy import NumPyOps
 from vitport.errors import AssetError, EnvironmentFault
-from vitport.formats import FORMATS, Export, Port, safetensors_timm, transformers_config
+from vitport.formats import FORMATS, Export, Port, safetensors_timm, torch_export, transformers_config
 from vitport.formats.safetensors_timm import TimmOps, mlp_ratio, rescale
 from vitport.reference import flax_vit
 
@@ -97,6 +98,8 @@ INPUTS = {
     "onnx": Port("pixel_values", "NCHW"),
     "safetensors-transformers": Port("pixel_values", "NCHW"),
     "safetensors-timm": Port("pixel_values", "NCHW"),
+    "torch_export": Port("pixel_values", "NCHW"),
+    "stablehlo": Port("images", "NHWC"),
 }
 
 
@@ -246,6 +249,25 @@ def assert_gradients(found: dict[str, np.ndarray], expected: dict[str, np.ndarra
         assert difference <= 1e-4, f"the gradient of {name} is off by {difference:.1e}"
 
 
+def exported_gradients(path: Path, name: str, variant: str) -> dict[str, np.ndarray]:
+    return _gradients(torch.export.load(path / "model.pt2").module(), name, variant)
+
+
+def jax_gradients(path: Path, name: str, variant: str) -> dict[str, np.ndarray]:
+    program, params = jax_program(path)
+    weights = jax.numpy.asarray(cotangent(name, variant), np.float32)
+
+    def loss(params: dict[str, np.ndarray]) -> jax.Array:
+        return (program.call(params, small.case(name).images) * weights).sum()
+
+    return {leaf: np.asarray(gradient) for leaf, gradient in jax.jit(jax.grad(loss))(params).items()}
+
+
+def jax_program(path: Path) -> tuple[jax.export.Exported, dict[str, np.ndarray]]:
+    program = jax.export.deserialize(bytearray((path / "model.jax_export").read_bytes()))
+    return program, dict(np.load(path / "params.npz"))
+
+
 def tensorflow_gradients(path: Path, name: str, variant: str) -> dict[str, np.ndarray]:
     model = tf.saved_model.load(str(path))
     with tf.GradientTape() as tape:
@@ -256,7 +278,10 @@ def tensorflow_gradients(path: Path, name: str, variant: str) -> dict[str, np.nd
 
 
 def torch_gradients(path: Path, name: str, variant: str) -> dict[str, np.ndarray]:
-    model = torch_model(path)
+    return _gradients(torch_model(path), name, variant)
+
+
+def _gradients(model: torch.nn.Module, name: str, variant: str) -> dict[str, np.ndarray]:
     pixels = torch.tensor(small.case(name).images.transpose(0, 3, 1, 2).copy())
     (model(pixels) * torch.tensor(cotangent(name, variant), dtype=torch.float32)).sum().backward()
     return {leaf.replace(".", "/"): parameter.grad.numpy() for leaf, parameter in model.named_parameters()}
@@ -268,7 +293,12 @@ def torch_model(path: Path) -> torch.jit.ScriptModule:
         return torch.jit.load(str(path / "model.pt"))
 
 
-GRADIENTS = {"saved_model": tensorflow_gradients, "torchscript": torch_gradients}
+GRADIENTS = {
+    "saved_model": tensorflow_gradients,
+    "torchscript": torch_gradients,
+    "torch_export": exported_gradients,
+    "stablehlo": jax_gradients,
+}
 
 
 @pytest.mark.parametrize("name", ["plain", "stem", "hybrid"])
@@ -425,6 +455,60 @@ def test_torchscript_parameters_are_the_published_leaves(folder: Path, name: str
     assert all(np.array_equal(found[leaf], expected[leaf]) for leaf in expected)
     assert all(parameter.requires_grad for parameter in model.parameters())
     assert not model.training
+
+
+# torch.export and StableHLO.
+
+
+@pytest.mark.parametrize("format_name", ["torch_export", "stablehlo"])
+@each_variant
+def test_optional_formats_hold_a_pre_logits_layer(tmp_path: Path, format_name: str, variant: str) -> None:
+    path = write(tmp_path / "model", format_name, "representation", variant)
+    found = formats.module(format_name).load(path)(small.case("representation").images)
+    judged = small.verdict("representation", "realistic", TAPS[variant], found)
+    assert judged.passed, judged.reason
+
+
+def test_exported_program_has_published_parameters_and_carries_its_facts(folder: Path) -> None:
+    path, extra = exported(folder, "torch_export", "hybrid", "classifier"), {"vitport.json": ""}
+    model = torch.export.load(path / "model.pt2", extra_files=extra).module()
+    found = {leaf.replace(".", "/"): parameter for leaf, parameter in model.named_parameters()}
+    expected = small.case("hybrid").leaves("classifier")
+    assert json.loads(extra["vitport.json"]) == PROVENANCE
+    assert found.keys() == expected.keys()
+    assert all(np.array_equal(found[leaf].detach().numpy(), expected[leaf]) for leaf in expected)
+    assert all(parameter.requires_grad for parameter in model.parameters())
+
+
+def test_plain_torch_export_does_tell(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Why the stack traces are dropped."""
+    monkeypatch.setattr(torch_export, "_drop_stack_traces", lambda program: None)
+    assert str(ROOT) in traces(write(tmp_path / "model", "torch_export", "plain", "features"), tmp_path)
+
+
+def test_plain_jax_export_does_tell(tmp_path: Path) -> None:
+    """Why locations are left out."""
+    limit = jax.config.jax_traceback_in_locations_limit
+    jax.config.update("jax_traceback_in_locations_limit", 10)
+    program = jax.export.export(jax.jit(lambda x: jax.numpy.sin(x) + 1))(jax.ShapeDtypeStruct((3,), np.float32))
+    jax.config.update("jax_traceback_in_locations_limit", limit)
+    (tmp_path / "model").write_bytes(program.serialize())
+    assert str(ROOT) in traces(tmp_path, tmp_path)
+
+
+@pytest.mark.parametrize("name", NAMES)
+@each_variant
+def test_stablehlo_is_a_program_of_published_leaves_for_every_platform(folder: Path, name: str, variant: str) -> None:
+    """Calls to what only some runtimes have would end its portability, and a default precision its exactness."""
+    program, params = jax_program(exported(folder, "stablehlo", name, variant))
+    expected, text = small.case(name).leaves(variant), program.mlir_module()
+    assert list(params) == list(expected)
+    assert all(np.array_equal(params[leaf], expected[leaf]) for leaf in expected)
+    assert set(program.platforms) == {"cpu", "cuda", "rocm", "tpu"}
+    assert set(re.findall(r"custom_call @(\w+)", text)) <= {"shape_assertion"}, "which JAX resolves itself"
+    products = [line for line in text.splitlines() if re.search(r"stablehlo\.(dot_general|convolution)", line)]
+    assert products
+    assert [line for line in products if line.count("HIGHEST") != 2] == []
 
 
 # The folders of transformers and timm.

@@ -12,6 +12,7 @@ import pytest
 from vitport import manifest, manifest_files, opsets, yaml_marks
 from vitport.architectures import PUBLISHED, VARIANTS, parameter_shapes, published
 from vitport.errors import ManifestError, UsageError
+from vitport.format_table import FORMATS, STANDARD
 from vitport.manifest_schema import json_schema
 
 MANIFESTS = sorted((Path(__file__).parent.parent / "manifests").glob("*.yaml"))
@@ -350,8 +351,8 @@ REFUSALS: dict[str, tuple[list[tuple[str, str]], str]] = {
     ),
     "format": (
         [("[onnx, saved_model]", "[onnx, savedmodel]")],
-        "14:17: formats[1]: must be 'saved_model', 'torchscript', 'onnx', 'safetensors-transformers' or "
-        "'safetensors-timm', not the text 'savedmodel'; did you mean saved_model?",
+        "14:17: formats[1]: must be 'saved_model', 'torchscript', 'onnx', 'safetensors-transformers', "
+        "'safetensors-timm', 'torch_export' or 'stablehlo', not the text 'savedmodel'; did you mean saved_model?",
     ),
     "format twice": ([("[onnx, saved_model]", "[onnx, onnx]")], "14:1: formats: onnx stands here more than once"),
     "hybrid in transformers": (
@@ -453,7 +454,7 @@ def test_a_missing_file_and_a_folder(tmp_path: Path) -> None:
 
 def test_inapplicable_has_reasons_and_applicable_formats_their_order() -> None:
     pre_logits = manifest.ArchitectureFields(patch=16, width=32, depth=1, heads=4, mlp_width=8, representation_size=32)
-    assert manifest.applicable_formats(published("S_16")) == manifest.FORMATS
+    assert manifest.applicable_formats(published("S_16")) == STANDARD
     assert manifest.applicable_formats(published("R26_S_32")) == (
         "saved_model",
         "torchscript",
@@ -462,6 +463,15 @@ def test_inapplicable_has_reasons_and_applicable_formats_their_order() -> None:
     )
     assert manifest.applicable_formats(pre_logits.build()) == ("saved_model", "torchscript", "onnx")
     assert manifest.inapplicable(published("R26_S_32"), "onnx") is None
+
+
+def test_optional_formats_are_made_only_where_they_are_named(written: Callable[[str], Path]) -> None:
+    assert set(FORMATS) - set(STANDARD) == {"torch_export", "stablehlo"}
+    absent = VALID.replace("formats: [onnx, saved_model]\n", "")
+    assert absent != VALID
+    assert manifest.read(written(absent)).formats == ("saved_model", "torchscript", "onnx")
+    named = VALID.replace("[onnx, saved_model]", "[stablehlo, onnx, torch_export]")
+    assert manifest.read(written(named)).formats == ("onnx", "torch_export", "stablehlo")
 
 
 def test_with_resolution(written: Callable[[str], Path]) -> None:

@@ -1,7 +1,5 @@
 """The few array types that cross file boundaries. NumPy is the hub: no framework's tensor leaves its own backend."""
 
-from collections.abc import Callable
-
 import numpy as np
 from jaxtyping import Float
 
@@ -16,6 +14,3 @@ Logits = Float[np.ndarray, "n c"]
 
 Taps = dict[str, np.ndarray]
 """Named intermediates of one forward pass."""
-
-Runner = Callable[[Images], Logits]
-"""A loaded artifact: NumPy in, NumPy out, so that the copy back synchronises the device."""

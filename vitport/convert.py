@@ -12,7 +12,20 @@ from pathlib import Path
 
 import numpy as np
 
-from vitport import __version__, artifacts, assets, checkpoint, formats, images, jobs, lock, manifest, proof, publishing
+from vitport import (
+    __version__,
+    artifacts,
+    assets,
+    checkpoint,
+    devices,
+    formats,
+    images,
+    jobs,
+    lock,
+    manifest,
+    proof,
+    publishing,
+)
 from vitport.architectures import parameter_shapes
 from vitport.assets import Asset
 from vitport.errors import UsageError
@@ -34,6 +47,7 @@ class Request:
     """What the command line asks for; None and empty mean what the manifest says.
 
     asset: another place of the checkpoint, a path or an address. out: output folder, `build/<name>` by default.
+    device: where the artifacts are read back and run for their proof, `cpu` or `cuda`.
     allow_nonfinite: leaves that no chosen variant uses may hold NaN or infinity; no gate lets an output of that pass.
     """
 
@@ -47,6 +61,7 @@ class Request:
     cache: Path | None = None
     offline: bool = False
     timeout: float = TIMEOUT
+    device: str = "cpu"
     allow_nonfinite: bool = False
 
 
@@ -92,13 +107,16 @@ def plan(request: Request) -> Manifest:
     if request.opset is not None and request.opset not in OPSETS:
         raise UsageError(f"opset {request.opset} can't be written; choose from {OPSETS.start} to {OPSETS.stop - 1}")
     variants = _chosen(request.variants, port.variants, "variant")
-    chosen = _chosen(_expanded(request.formats, port), manifest.FORMATS, "format") if request.formats else port.formats
+    chosen = (
+        _chosen(_expanded(request.formats, port), tuple(formats.FORMATS), "format") if request.formats else port.formats
+    )
     for name in chosen:
         reason = manifest.inapplicable(port.architecture, name)
         if reason:
             raise UsageError(f"{port.name} can't become {name}: {reason}")
         formats.require(name, formats.FORMATS[name].packages)
     formats.require("the oracle", formats.ORACLE_PACKAGES)
+    devices.require(request.device)
     opset = port.opset if request.opset is None else request.opset
     return replace(port, variants=variants, formats=chosen, opset=opset)
 
@@ -138,12 +156,12 @@ def run_jobs(port: Manifest, asset: Asset, stage: Path, watch: Watch, request: R
         "images": str(pixels),
         "any_value": any_value(port, request),
     }
-    exports = [_export_job(port, asset, stage, name, shared) for name in port.formats]
+    exports = [_export_job(port, asset, stage, name, shared, request.device) for name in port.formats]
     witnesses = [Job(task, task, {**shared, "outputs": str(scratch / f"{task}.npz")}) for task in WITNESSES]
     return jobs.run([*exports[:1], *witnesses, *exports[1:]], scratch, watch, request.timeout)
 
 
-def _export_job(port: Manifest, asset: Asset, stage: Path, name: str, shared: dict) -> Job:
+def _export_job(port: Manifest, asset: Asset, stage: Path, name: str, shared: dict, device: str) -> Job:
     labels = port.labels if isinstance(port.labels, tuple) else None
     arguments = {
         "format": name,
@@ -154,7 +172,7 @@ def _export_job(port: Manifest, asset: Asset, stage: Path, name: str, shared: di
         "provenance": _provenance(port, asset),
         "folder": str(stage),
     }
-    return Job(name, "export", {**shared, **arguments})
+    return Job(name, "export", {**shared, **arguments}, formats.FORMATS[name].device(device))
 
 
 def _entry(port: Manifest, result: dict, reference: proof.Reference, which: tuple[str, str]) -> dict:
@@ -177,6 +195,7 @@ def _entry(port: Manifest, result: dict, reference: proof.Reference, which: tupl
             "resolution": port.architecture.resolution,
         },
         "output": result["output"],
+        "device": result["device"],
         "error": error,
     }
 

@@ -27,7 +27,7 @@ from vitport.errors import (
     ParityError,
     UsageError,
 )
-from vitport.formats import ENVIRONMENT
+from vitport.formats import ENVIRONMENTS
 from vitport.worker import MARK, how_it_died
 
 Watch = Callable[[str, str], None]
@@ -60,11 +60,12 @@ THREAD_COUNTS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "TF_NUM_INTRAOP_THRE
 
 @dataclass(frozen=True, slots=True)
 class Job:
-    """A task of `worker.TASKS` and its JSON arguments."""
+    """A task of `worker.TASKS`, its JSON arguments, and the device that it may use: on `cuda` one job at a time."""
 
     name: str
     task: str
     arguments: dict
+    device: str = "cpu"
 
 
 def run(jobs: Sequence[Job], scratch: Path, watch: Watch, timeout: float) -> dict[str, dict]:
@@ -87,7 +88,7 @@ class _Group:
     """The children that run now; after `kill` no other may start."""
 
     def __init__(self) -> None:
-        self._lock = threading.Lock()
+        self._lock, self._gpu = threading.Lock(), threading.Lock()
         self._running: set[subprocess.Popen] = set()
         self._dead = False
 
@@ -98,6 +99,10 @@ class _Group:
             child = subprocess.Popen(command, start_new_session=True, **options)
             self._running.add(child)
             return child
+
+    def turn(self, device: str) -> contextlib.AbstractContextManager:
+        """One child at a time has the GPU."""
+        return self._gpu if device == "cuda" else contextlib.nullcontext()
 
     def forget(self, child: subprocess.Popen) -> None:
         with self._lock:
@@ -119,16 +124,16 @@ def kill_group(child: subprocess.Popen) -> None:
 def _run(job: Job, scratch: Path, watch: Watch, timeout: float, group: _Group) -> dict:
     result, log = scratch / f"{job.name}.result.json", scratch / f"{job.name}.log"
     specification = scratch / f"{job.name}.job.json"
-    facts = {"task": job.task, "result": str(result), "parent": os.getpid()}
+    facts = {"task": job.task, "device": job.device, "result": str(result), "parent": os.getpid()}
     specification.write_text(json.dumps({**job.arguments, **facts}))
-    with log.open("wb") as errors:
+    with group.turn(job.device), log.open("wb") as errors:
         child = group.start(
             [sys.executable, "-P", "-m", "vitport.worker", str(specification)],
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=errors,
             close_fds=False,  # the lock on the output folder is theirs too
-            env={**_threads(), **os.environ, **ENVIRONMENT, "PYTHONHASHSEED": "0", "PYTHONPATH": _module_path()},
+            env=_environment(job.device),
         )
         hung = threading.Event()
         alarm = threading.Timer(timeout, _stop, [child, hung])
@@ -145,6 +150,11 @@ def _run(job: Job, scratch: Path, watch: Watch, timeout: float, group: _Group) -
     value = _result(job.name, result, code, log)
     watch(job.name, "done")
     return value
+
+
+def _environment(device: str) -> dict[str, str]:
+    fixed = {"PYTHONHASHSEED": "0", "PYTHONPATH": _module_path()}
+    return {**_threads(), **os.environ, **ENVIRONMENTS[device], **fixed}
 
 
 def _threads() -> dict[str, str]:

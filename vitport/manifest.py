@@ -19,11 +19,11 @@ from pydantic import ValidationError
 from vitport import yaml_marks
 from vitport.architectures import VARIANTS, Architecture, published
 from vitport.errors import ManifestError, UsageError
+from vitport.format_table import FORMATS, STANDARD
 from vitport.layouts import huggingface, timm
 from vitport.manifest_errors import Problem, listing, problem, suggestion
 from vitport.manifest_files import named
 from vitport.manifest_schema import (
-    FORMATS,
     IMAGENET,
     LARGEST_RESOLUTION,
     ArchitectureFields,
@@ -36,7 +36,6 @@ from vitport.manifest_schema import (
 )
 
 __all__ = [
-    "FORMATS",
     "Asset",
     "Manifest",
     "applicable_formats",
@@ -141,8 +140,8 @@ def inapplicable(architecture: Architecture, format: str) -> str | None:
 
 
 def applicable_formats(architecture: Architecture) -> tuple[str, ...]:
-    """The formats that can hold this architecture, in canonical order."""
-    return tuple(format for format in FORMATS if inapplicable(architecture, format) is None)
+    """The standard formats that can hold this architecture, in canonical order."""
+    return tuple(format for format in STANDARD if inapplicable(architecture, format) is None)
 
 
 def _content(path: Path) -> bytes:

@@ -23,13 +23,11 @@ from pydantic import (
 
 from vitport.architectures import PUBLISHED, VARIANTS, Architecture, ResNet
 from vitport.errors import UsageError
+from vitport.format_table import FORMATS
 from vitport.manifest_types import LIST, Address, Count, Identifier, Name, Sha256, Spdx, Text
 from vitport.opsets import DEFAULT, OPSETS
 
 IMAGENET = "imagenet2012"
-
-FORMATS = ("saved_model", "torchscript", "onnx", "safetensors-transformers", "safetensors-timm")
-"""Every format, in the order in which they are listed, exported and reported."""
 
 LARGEST_RESOLUTION = 4096
 """Pixels; attention over the 65,537 tokens that a patch of 16 makes of it fills 17 GB a head in float32."""
@@ -252,8 +250,8 @@ class ManifestFields(_Model):
     """How a picture becomes the input."""
     variants: Annotated[tuple[Literal[VARIANTS], ...], *LIST] = VARIANTS
     """classifier (logits), features (pre-logits), or both."""
-    formats: Annotated[tuple[Literal[FORMATS], ...], *LIST] | None = None
-    """Formats to write; all that can hold the architecture if absent."""
+    formats: Annotated[tuple[Literal[tuple(FORMATS)], ...], *LIST] | None = None
+    """Formats to write; if absent, all that can hold the architecture but torch_export and stablehlo."""
     saved_model: SavedModelFields = SavedModelFields()
     """Options of the SavedModel."""
     onnx: OnnxFields = OnnxFields()

@@ -86,9 +86,10 @@ def _read_back(job: dict, module: ModuleType, variant: str) -> dict:
         with ThreadPoolExecutor(1) as disk:  # works meanwhile: publishing would wait for it
             synced = disk.submit(publishing.sync, folder)
             files = artifacts.files(folder)
-            np.save(outputs, module.load(folder)(np.load(job["images"])))
+            runner = module.load(folder, job["device"])
+            np.save(outputs, runner(np.load(job["images"])))
             synced.result()
-        return {"files": files, "outputs": str(outputs), "versions": module.VERSIONS}
+        return {"files": files, "outputs": str(outputs), "device": runner.facts(), "versions": module.VERSIONS}
 
     return _forked(read, Path(f"{job['result']}.{variant}.read"))
 

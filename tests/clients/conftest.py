@@ -150,6 +150,13 @@ def hybrid(tmp_path_factory) -> Port:
 
 
 @pytest.fixture(scope="session")
+def optional(tmp_path_factory) -> Port:
+    """The digits in the formats that are made only where they are asked for."""
+    out = tmp_path_factory.mktemp("port") / "optional"
+    return convert(ROOT / "manifests" / "digits.yaml", out, "--format", "torch_export,stablehlo")
+
+
+@pytest.fixture(scope="session")
 def synthetic(tmp_path_factory) -> Port:
     """Another resolution, another patch, no labels, a head of 3."""
     folder = tmp_path_factory.mktemp("synthetic")

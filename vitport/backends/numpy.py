@@ -10,7 +10,8 @@ import numpy as np
 
 from vitport.architectures import Architecture, forward
 from vitport.architectures.ops import Padding
-from vitport.arrays import Images, Logits, Params, Runner, Taps
+from vitport.arrays import Images, Logits, Params, Taps
+from vitport.devices import Runner
 
 CENTRINGS = range(2)
 """How often a StdConv kernel is centred. A kernel whose mean is far above its spread loses its last bits in the mean:
@@ -51,10 +52,10 @@ class _Cast(Mapping[str, np.ndarray]):
 def runner(architecture: Architecture, params: Params, variant: str, ops: type["NumPyOps"] | None = None) -> Runner:
     """The definition in float32 as a runner; `ops` where a client computes some operation otherwise."""
 
-    def infer(images: Images) -> Logits:
-        return forward(architecture, (ops or NumPyOps)(keep=()), params, images, variant)
+    def infer(images: Images) -> tuple[Logits, str]:
+        return forward(architecture, (ops or NumPyOps)(keep=()), params, images, variant), "cpu: NumPy"
 
-    return infer
+    return Runner("NumPy", "cpu", infer)
 
 
 def same_padding(size: int, window: int, stride: int) -> tuple[int, int]:

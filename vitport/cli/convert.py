@@ -8,7 +8,10 @@ import click
 
 from vitport.cli.group import command
 
-FORMATS_HELP = "Only these, of all that the architecture can have; `safetensors` is every safetensors folder."
+FORMATS_HELP = (
+    "Only these, of all that the architecture can have; `safetensors` is every safetensors folder. "
+    "`torch_export` and `stablehlo` are made only where they are named."
+)
 
 
 def _words(context: click.Context, option: click.Parameter, value: str | None) -> tuple[str, ...]:
@@ -34,6 +37,7 @@ def _text(context: click.Context, option: click.Parameter, value: str | None) ->
 @click.option("--variant", "variants", callback=_words, metavar="A,B", help="Only these: classifier, features.")
 @click.option("--opset", type=int, help="ONNX opset.  [the manifest's, 20]")
 @click.option("--resolution", type=click.IntRange(1), help="Side of the input; position embeddings are resized.")
+@click.option("--device", type=click.Choice(("cpu", "cuda")), help="Where the artifacts run for their proof.  [cpu]")
 @click.option("--cache", type=click.Path(path_type=Path, file_okay=False), help="Folder of downloads.")
 @click.option("--offline", is_flag=True, help="Never touch the network; use the cache.")
 @click.option("--allow-nonfinite", is_flag=True, help="Leaves that no chosen variant uses may be NaN or infinite.")

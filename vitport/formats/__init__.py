@@ -1,13 +1,12 @@
 """The formats that artifacts come in: one module each, with `INPUT`, `VERSIONS`, `output`, `export` and `load`.
 
-`FORMATS` is the table of them and of what each needs to be installed.
-A module is imported in the process of its own framework only, by `module(name)`.
+`format_table.py` has a row for each. A module is imported in the process of its own framework only, by `module(name)`.
 
     INPUT: Port                                       the artifact's public input
     VERSIONS: dict[str, str]                          of the framework that writes and runs it
     output(spec) -> str                               the name of its output
     export(spec, params, folder)                      writes the artifact's files into an empty folder
-    load(folder) -> Runner                            reads them back, as a client would, on the CPU in float32
+    load(folder, device) -> Runner                    reads them back, as a client would, in float32
 """
 
 import re
@@ -19,42 +18,22 @@ from types import MappingProxyType, ModuleType
 from vitport import opsets
 from vitport.architectures import TAPS, Architecture
 from vitport.errors import EnvironmentFault
+from vitport.format_table import FORMATS
 
-ENVIRONMENT = {
-    "CUDA_VISIBLE_DEVICES": "-1",
-    "JAX_PLATFORMS": "cpu",
-    "NVIDIA_TF32_OVERRIDE": "0",
-    "TF_CPP_MIN_LOG_LEVEL": "2",
+EVERYWHERE = {"NVIDIA_TF32_OVERRIDE": "0", "TF_CPP_MIN_LOG_LEVEL": "2"}
+
+ENVIRONMENTS = {
+    "cpu": {**EVERYWHERE, "CUDA_VISIBLE_DEVICES": "-1", "JAX_PLATFORMS": "cpu"},
+    "cuda": {
+        **EVERYWHERE,
+        "JAX_PLATFORMS": "",
+        "TF_FORCE_GPU_ALLOW_GROWTH": "true",
+        "XLA_PYTHON_CLIENT_PREALLOCATE": "false",
+    },
 }
-"""Of every worker, before its interpreter starts: the proof runs on the CPU, where two frameworks do not fight over
-memory and float32 is float32 (on a GPU, TF32 is the default of TensorFlow, JAX and ONNX Runtime)."""
+"""By device, of every worker before its interpreter starts: no framework touches a GPU that was not asked for or takes
+all of its memory, and float32 is float32 (on a GPU, TF32 is the default of TensorFlow, JAX and ONNX Runtime)."""
 
-
-@dataclass(frozen=True, slots=True)
-class Format:
-    """One row of the table.
-
-    entry: file inside the artifact's folder that a client opens, empty where it opens the folder.
-    packages: what must be installed to write it and to read it back.
-    """
-
-    name: str
-    entry: str = ""
-    packages: tuple[str, ...] = ()
-
-
-FORMATS = MappingProxyType(
-    {
-        row.name: row
-        for row in (
-            Format("saved_model", packages=("tensorflow",)),
-            Format("torchscript", entry="model.pt", packages=("torch",)),
-            Format("onnx", entry="model.onnx", packages=("onnx", "onnxruntime")),
-            Format("safetensors-transformers"),
-            Format("safetensors-timm"),
-        )
-    }
-)
 
 ORACLE_PACKAGES = ("jax", "flax")
 """What the proof of every format needs."""

@@ -11,15 +11,19 @@ import numpy as np
 import onnx
 from onnx import helper
 
-from vitport.arrays import Images, Logits, Params, Runner
+from vitport.arrays import Images, Logits, Params
 from vitport.backends import onnx as backend
 from vitport.backends.onnx_graph import Graph
+from vitport.devices import Runner, absent
 from vitport.formats import FORMATS, Export, Port, onnx_check, onnx_file, transformers_config
 from vitport.layouts import huggingface
 
 INPUT = Port(backend.INPUT, "NCHW")
 
 VERSIONS = {"onnx": onnx.__version__}
+
+PROVIDERS = {"cpu": "CPUExecutionProvider", "cuda": ("CUDAExecutionProvider", {"use_tf32": "0"})}
+"""ONNX Runtime's names of devices, with the options that make products full float32."""
 
 IMAGE_METADATA = {
     "Image.BitmapPixelFormat": "Rgb8",
@@ -48,22 +52,25 @@ def export(spec: Export, params: Params, folder: Path) -> None:
     onnx_file.check(path, model, graph.weights)
 
 
-def load(folder: Path) -> Runner:
-    """Runs the model in ONNX Runtime on the CPU. Raises AssetError for one that is not whole."""
+def load(folder: Path, device: str = "cpu") -> Runner:
+    """Runs the model in ONNX Runtime. Raises AssetError for one that is not whole."""
     import onnxruntime
+
+    if device == "cuda" and PROVIDERS[device][0] not in onnxruntime.get_available_providers():
+        raise absent("ONNX Runtime", f"onnxruntime {onnxruntime.__version__}")
 
     path = folder / FORMATS["onnx"].entry
     onnx_check.verify(path)
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 3
-    session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+    session = onnxruntime.InferenceSession(str(path), options, providers=[PROVIDERS[device]])
     VERSIONS["onnxruntime"] = onnxruntime.__version__
 
-    def run(images: Images) -> Logits:
+    def infer(images: Images) -> tuple[Logits, str]:
         (result,) = session.run(None, {INPUT.name: np.ascontiguousarray(images.transpose(0, 3, 1, 2))})
-        return result
+        return result, ", ".join(session.get_providers())
 
-    return run
+    return Runner("ONNX Runtime", device, infer)
 
 
 def _describe(graph: Graph, spec: Export) -> onnx.ModelProto:

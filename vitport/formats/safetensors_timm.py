@@ -14,8 +14,9 @@ import numpy as np
 
 from vitport.architectures import Architecture, ResNet, parameter_shapes
 from vitport.architectures.hybrid import STD_CONV_EPS
-from vitport.arrays import Params, Runner
+from vitport.arrays import Params
 from vitport.backends import numpy as backend
+from vitport.devices import Runner
 from vitport.errors import AssetError
 from vitport.formats import Export, Port, safetensors_file
 from vitport.formats.safetensors_file import WEIGHTS, read_config, write_config
@@ -52,8 +53,8 @@ def export(spec: Export, params: Params, folder: Path) -> None:
     write_config(folder / "config.json", config(spec))
 
 
-def load(folder: Path) -> Runner:
-    """Runs, in NumPy and with timm's own StdConv and GroupNorm, what the folder's configuration and weights say."""
+def load(folder: Path, device: str = "cpu") -> Runner:
+    """Runs the folder's configuration and weights in NumPy on the CPU, with timm's own StdConv and GroupNorm."""
     values = read_config(folder / "config.json")
     if values["model_args"]["act_layer"] != GELU:
         raise AssetError(f"{folder}/config.json says act_layer {values['model_args']['act_layer']!r}, not {GELU!r}")

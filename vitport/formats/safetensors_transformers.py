@@ -7,8 +7,9 @@ variant is the same class without labels, whose `logits` are then the pre-logits
 from pathlib import Path
 
 from vitport.architectures import Architecture, parameter_shapes
-from vitport.arrays import Params, Runner
+from vitport.arrays import Params
 from vitport.backends import numpy as backend
+from vitport.devices import Runner
 from vitport.errors import AssetError
 from vitport.formats import Export, Port, safetensors_file, transformers_config
 from vitport.formats.safetensors_file import WEIGHTS, read_config
@@ -35,8 +36,8 @@ def export(spec: Export, params: Params, folder: Path) -> None:
     transformers_config.write(spec, folder)
 
 
-def load(folder: Path) -> Runner:
-    """Runs, in NumPy, what the folder's own configuration and weights say."""
+def load(folder: Path, device: str = "cpu") -> Runner:
+    """Runs, in NumPy on the CPU, what the folder's own configuration and weights say."""
     values = read_config(folder / "config.json")
     if values["hidden_act"] != GELU:
         raise AssetError(f"{folder}/config.json says hidden_act {values['hidden_act']!r}, not {GELU!r}")

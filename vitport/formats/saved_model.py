@@ -11,8 +11,9 @@ import tensorflow as tf
 from tensorflow.core.protobuf import fingerprint_pb2
 
 from vitport.architectures import forward, parameter_shapes
-from vitport.arrays import Images, Logits, Params, Runner
+from vitport.arrays import Images, Logits, Params
 from vitport.backends.tensorflow import TensorFlowOps
+from vitport.devices import Runner, absent
 from vitport.formats import Export, Port
 
 INPUT = Port("inputs", "NHWC")
@@ -33,17 +34,29 @@ def export(spec: Export, params: Params, folder: Path) -> None:
     _clear_uuid(folder / "fingerprint.pb")
 
 
-def load(folder: Path) -> Runner:
-    """Runs `serving_default`."""
+def load(folder: Path, device: str = "cpu") -> Runner:
+    """Runs `serving_default` in TensorFlow."""
+    tf.config.experimental.enable_tensor_float_32_execution(False)
+    if device == "cuda" and not tf.config.list_physical_devices("GPU"):
+        raise absent("TensorFlow", f"tensorflow {tf.__version__}")
     model = tf.saved_model.load(str(folder))
     serve = model.signatures["serving_default"]
+    tf.config.set_soft_device_placement(False)
 
-    def run(images: Images) -> Logits:
+    def infer(images: Images) -> tuple[Logits, str]:
         (result,) = serve(**{INPUT.name: tf.constant(images)}).values()
-        return result.numpy()
+        return result.numpy(), reported(result)
 
-    run.model = model
-    return run
+    infer.model = model  # a signature does not keep its variables alive
+    return Runner("TensorFlow", device, infer)
+
+
+def reported(result: tf.Tensor) -> str:
+    """TensorFlow's words for where a tensor is."""
+    place = tf.DeviceSpec.from_string(result.device)
+    gpus = tf.config.list_physical_devices("GPU") if place.device_type == "GPU" else []
+    names = [tf.config.experimental.get_device_details(gpu).get("device_name", "") for gpu in gpus]
+    return f"{place.device_type}: {names[place.device_index] if names else 'TensorFlow'}"
 
 
 def _reusable(spec: Export, params: Params) -> tf.train.Checkpoint:

@@ -8,24 +8,16 @@ import warnings
 import zipfile
 from pathlib import Path
 
-import numpy as np
 import torch
-from torch import Tensor, nn
 
-from vitport.architectures import forward, parameter_shapes
-from vitport.arrays import Images, Logits, Params, Runner
-from vitport.backends.torch import TorchOps
-from vitport.formats import FORMATS, Export, Port
+from vitport.arrays import Params
+from vitport.devices import Runner
+from vitport.formats import FORMATS, Export, torch_module
+from vitport.formats.torch_module import FACTS
 
-INPUT = Port("pixel_values", "NCHW")
+INPUT = torch_module.INPUT
 
 VERSIONS = {"torch": torch.__version__}
-
-FACTS = "vitport.json"
-"""Extra file inside the archive: provenance, input and output, for `torch.jit.load(path, _extra_files={FACTS: ""})`."""
-
-TRACED_BATCH = 2
-"""Not 1, which a tracer may take for a broadcast."""
 
 DEBUG = (".debug_pkl", ".data/serialization_id")
 """Records that readers do without: where the code was traced from, and a hash over that."""
@@ -38,54 +30,22 @@ def output(spec: Export) -> str:
 
 def export(spec: Export, params: Params, folder: Path) -> None:
     """Writes `model.pt`, without the tracer's records of source paths; the same bytes every time."""
-    side = spec.architecture.resolution
     with warnings.catch_warnings(), torch.no_grad():
         warnings.simplefilter("ignore")
-        model = ViT(spec, params).eval()
-        traced = torch.jit.trace(model, torch.zeros(TRACED_BATCH, 3, side, side), check_trace=False)
+        model = torch_module.ViT(spec, params).eval()
+        traced = torch.jit.trace(model, torch_module.example(spec), check_trace=False)
         path = folder / FORMATS["torchscript"].entry
         torch.jit.save(traced, str(path), _extra_files={FACTS: json.dumps(spec.provenance, sort_keys=True)})
     _drop_debug_records(path)
 
 
-def load(folder: Path) -> Runner:
-    """Runs the archive on the CPU."""
+def load(folder: Path, device: str = "cpu") -> Runner:
+    """Runs the archive in PyTorch."""
+    place = torch_module.prepare(device)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", DeprecationWarning)
-        model = torch.jit.load(str(folder / FORMATS["torchscript"].entry), map_location="cpu").eval()
-
-    def run(images: Images) -> Logits:
-        with torch.inference_mode():
-            return model(torch.from_numpy(images.transpose(0, 3, 1, 2).copy())).numpy()
-
-    return run
-
-
-class ViT(nn.Module):
-    """The definition as a module: (n, 3, r, r) to logits or pre-logits."""
-
-    def __init__(self, spec: Export, params: Params) -> None:
-        super().__init__()
-        self._spec = spec
-        for name in parameter_shapes(spec.architecture, spec.variant):
-            *path, leaf = name.split("/")
-            _descend(self, path).register_parameter(
-                leaf, nn.Parameter(torch.from_numpy(np.require(params[name], requirements="CA")))
-            )
-
-    def forward(self, pixel_values: Tensor) -> Tensor:
-        weights = {name.replace(".", "/"): leaf for name, leaf in self.named_parameters()}
-        images = pixel_values.permute(0, 2, 3, 1)
-        return forward(self._spec.architecture, TorchOps(), weights, images, self._spec.variant)
-
-
-def _descend(module: nn.Module, path: list[str]) -> nn.Module:
-    """The submodule at `path`, made where it is not there yet."""
-    for name in path:
-        if not hasattr(module, name):
-            module.add_module(name, nn.Module())
-        module = getattr(module, name)
-    return module
+        model = torch.jit.load(str(folder / FORMATS["torchscript"].entry), map_location=place).eval()
+    return torch_module.runner(model, device)
 
 
 def _drop_debug_records(path: Path) -> None:

@@ -2,8 +2,10 @@
 
 VITPORT_FAULT is `<job>:<fault>`; faults of `PROCESS` strike before the worker starts, those of `EXPORT` later.
 VITPORT_HIDDEN names a package that shall look as if it were not installed, in every process.
+VITPORT_DRIVER, set to anything, makes the NVIDIA driver look as if it had a GPU; the frameworks still find none.
 """
 
+import ctypes
 import importlib.machinery
 import os
 import signal
@@ -91,7 +93,14 @@ def _erf_gelu(module):
 def _outputs(change):
     def plant(module):
         load = module.load
-        module.load = lambda folder: lambda images: change(load(folder)(images))
+
+        def changed(folder, device):
+            runner = load(folder, device)
+            infer = runner.infer
+            runner.infer = lambda images: change(*infer(images))
+            return runner
+
+        module.load = changed
 
     return plant
 
@@ -117,8 +126,8 @@ EXPORT = {
     "scaled": _one_weight("Transformer/encoderblock_2/MlpBlock_3/Dense_0/kernel", 1.001),
     "nan-weight": _one_weight("Transformer/encoder_norm/scale", float("nan")),
     "erf": _erf_gelu,
-    "nan-output": _outputs(lambda outputs: outputs * float("nan")),
-    "shape": _outputs(lambda outputs: outputs[:1]),
+    "nan-output": _outputs(lambda outputs, place: (outputs * float("nan"), place)),
+    "shape": _outputs(lambda outputs, place: (outputs[:1], place)),
     "raises": _at_export(lambda: _raise(RuntimeError("the exporter\nis confused"))),
     "memory": _at_export(lambda: _raise(MemoryError())),
     "full": _at_export(_full_disk),
@@ -150,8 +159,25 @@ class _Blind(importlib.machinery.PathFinder):
         return super().find_spec(fullname, path, target)
 
 
+class _Driver:
+    """libcuda of a machine with one GPU."""
+
+    def cuInit(self, flags):
+        return 0
+
+    def cuDeviceGetCount(self, count):
+        count._obj.value = 1
+        return 0
+
+
 if "VITPORT_HIDDEN" in os.environ:
     sys.meta_path[sys.meta_path.index(importlib.machinery.PathFinder)] = _Blind
+
+if "VITPORT_DRIVER" in os.environ:
+    LIBRARY = ctypes.CDLL
+    ctypes.CDLL = lambda name, *rest, **options: (
+        _Driver() if name == "libcuda.so.1" else LIBRARY(name, *rest, **options)
+    )
 
 if "vitport.worker" in sys.orig_argv and "VITPORT_FAULT" in os.environ:
     JOB, FAULT = os.environ["VITPORT_FAULT"].split(":")
