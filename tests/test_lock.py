@@ -18,7 +18,7 @@ from test_assets import checkpoint_bytes, sha
 from vitport import assets, cli, lock, lockfile, manifest
 from vitport import convert as story
 from vitport.assets import download
-from vitport.errors import AssetError, ManifestError, Mismatch
+from vitport.errors import AssetError, ManifestError, Mismatch, OutputError
 from vitport.lockfile import Entry
 
 HASH = "0123456789abcdef" * 4
@@ -310,6 +310,19 @@ def test_other_addresses_must_have_the_same_file(server, folder: Path, bodies) -
     assert lockfile.read(folder)["a"].urls == ("hf://o/r/moved.npz",)
 
 
+def test_another_size_in_the_manifest_is_not_passed_over(server, folder: Path, bodies) -> None:
+    serve(server, bodies[0], bodies[0], bodies[1])
+    convert(write(folder))
+    before = lockfile.read(folder)
+    path = write(folder, url="hf://o/r/a.npz", bytes=len(bodies[0]) + 1)
+    assert vitport(path, "--check").exit_code == 3
+    done = vitport(path)
+    assert (done.exit_code, f"should have {len(bodies[0]) + 1}" in done.stderr) == (3, True)
+    path = write(folder, url="hf://o/r/a.npz", bytes=len(bodies[0]))
+    assert vitport(path).exit_code == vitport(path, "--check").exit_code == 0
+    assert lockfile.read(folder) == before
+
+
 def test_one_file_that_can_not_be_had_does_not_keep_the_others_from_being_recorded(server, folder, bodies) -> None:
     serve(server, bodies[0], name="b")
     write(folder), write(folder, "b")
@@ -468,6 +481,15 @@ def test_a_killed_writer_leaves_the_old_file_and_the_next_cleans_up(folder: Path
     with lockfile.changing(folder) as entries:
         entries["b"] = entries["a"]
     assert [path.name for path in folder.iterdir()] == ["vitport.lock"]
+
+
+def test_a_file_that_can_not_be_removed_is_an_output_error(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(path: Path, missing_ok: bool = False) -> None:
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr(Path, "unlink", refuse)
+    with pytest.raises(OutputError, match=r"vitport\.lock can't be removed: Permission denied"):
+        lockfile.write(folder, {})
 
 
 def test_an_unchanged_file_is_not_rewritten(folder: Path) -> None:

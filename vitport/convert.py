@@ -28,6 +28,7 @@ from vitport import (
 )
 from vitport.architectures import parameter_shapes
 from vitport.assets import Asset
+from vitport.assets.addresses import is_remote
 from vitport.errors import UsageError
 from vitport.jobs import Job, Watch
 from vitport.manifest import Manifest
@@ -134,7 +135,7 @@ def fetch(port: Manifest, request: Request, watch: Watch, fetched: assets.Progre
         asset = assets.fetch((request.asset,), **places)
         if port.asset.sha256 not in (None, asset.sha256):
             watch("asset", f"note: {request.asset} is not the manifest's file, its SHA-256 is {asset.sha256}")
-    return replace(asset, url=asset.url if "://" in asset.url else normpath(asset.url))
+    return replace(asset, url=asset.url if is_remote(asset.url) else normpath(asset.url))
 
 
 def any_value(port: Manifest, request: Request) -> list[str]:
@@ -232,7 +233,7 @@ def _provenance(port: Manifest, asset: Asset) -> dict[str, str]:
         "name": port.name,
         "title": port.title,
         "license": port.license,
-        "converted_from": asset.url if "://" in asset.url else Path(asset.url).name,
+        "converted_from": asset.url if is_remote(asset.url) else Path(asset.url).name,
         "checkpoint_sha256": asset.sha256,
         "converted_by": f"vitport {__version__}",
     }

@@ -7,6 +7,7 @@ one's own file may change; an entry that is there holds for every place of the f
 
 import os
 from collections.abc import Callable, Iterable, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -121,16 +122,15 @@ def _record_first(port: Manifest, asset: Asset, tell: Callable[[str], None]) -> 
 
 
 def _recorded(port: Manifest, update: bool, **places: Any) -> Row:
-    if port.asset.sha256:
-        return Row(port.name, "manifest", port.asset.bytes, port.asset.sha256)
     entry = lockfile.read(port.path.parent).get(port.name)
-    if entry and not update and entry.urls == _urls(port):
-        return Row(port.name, "kept", entry.bytes, entry.sha256)
+    row = _checked(port, entry)
+    if row.state == "manifest" or (row.state == "kept" and not update):
+        return row
     asset = _fetched_anew(port, **places) if entry else _fetched(port, **places)
     if entry and not update and entry.sha256 != asset.sha256:
         raise Mismatch(
-            f"{asset.url} has the SHA-256 {asset.sha256} and should have {entry.sha256}: the manifest has other "
-            f"addresses now{_remedy(port)}"
+            f"{asset.url} has the SHA-256 {asset.sha256} and should have {entry.sha256}: the manifest has "
+            f"changed since{_remedy(port)}"
         )
     held = _enter(port, asset, replace=entry is not None)
     return Row(port.name, "updated" if entry else "recorded", held.bytes, held.sha256)
@@ -157,7 +157,7 @@ def _enter(port: Manifest, asset: Asset, replace: bool = False) -> Entry:
         return entries.setdefault(port.name, entry)
 
 
-def _changing(folder: Path) -> Any:
+def _changing(folder: Path) -> AbstractContextManager[dict[str, Entry]]:
     if folder.resolve().is_relative_to(PACKAGE):
         raise UsageError(f"{folder} belongs to the installed package; copy the manifest to a folder of your own")
     return lockfile.changing(folder)

@@ -66,7 +66,7 @@ def read(folder: Path) -> dict[str, Entry]:
 def write(folder: Path, entries: Mapping[str, Entry]) -> None:
     """Replaces the lock file in one step; without entries there is none. Raises OutputError where it can't."""
     if not entries:
-        (folder / NAME).unlink(missing_ok=True)
+        _remove(folder / NAME)
         return
     with npz.appearing(folder / NAME) as file:
         file.write(render(entries).encode())
@@ -99,6 +99,13 @@ def _rendered(name: str, entry: Entry) -> str:
 
 def _quoted(text: str) -> str:
     return json.dumps(text, ensure_ascii=False)
+
+
+def _remove(path: Path) -> None:
+    try:
+        path.unlink(missing_ok=True)
+    except OSError as error:
+        raise OutputError(f"{path} can't be removed: {error.strerror}") from error
 
 
 def _content(path: Path) -> bytes:
