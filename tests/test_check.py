@@ -295,6 +295,7 @@ EDITS: dict[str, tuple[Callable[[dict], object], str, str]] = {
     "unknown field": (lambda each: each.update(note="x"), "artifacts[0].note", "is no field of this version"),
     "missing field": (lambda each: each.pop("files"), "artifacts[0].files", "is missing"),
     "negative": (lambda each: each["files"][0].update(bytes=-1), "artifacts[0].files[0].bytes", "must be 0 or more"),
+    "vast": (lambda each: each["files"][0].update(bytes=10**400), "artifacts[0].files[0].bytes", "or less"),
     "newline": (lambda each: each.update(sha256="0" * 64 + "\n"), "artifacts[0].sha256", "must match"),
     "another format": (lambda each: each.update(format="tflite"), "artifacts[0].format", "must be one of"),
 }

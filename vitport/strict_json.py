@@ -84,7 +84,7 @@ def _violations(schema: dict[str, Any], value: Any, path: Path) -> Iterator[tupl
     if kind and not TYPES[kind](value):
         yield path, f"must be {NAMES[kind]}, not {describe(value)}"
         return
-    for keyword in schema.keys() - NOT_RULES:
+    for keyword in sorted(schema.keys() - NOT_RULES):
         holds, sentence = RULES[keyword]
         if not holds(value, schema[keyword]):
             yield path, sentence.format(rule=schema[keyword], given=describe(value))
