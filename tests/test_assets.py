@@ -821,9 +821,11 @@ def test_another_hub_can_be_named(monkeypatch: pytest.MonkeyPatch) -> None:
     assert addresses.resolve("hf://o/r/a.npz") == "https://hub.example.org/o/r/resolve/main/a.npz"
 
 
-def test_a_hub_address_needs_a_file() -> None:
-    with pytest.raises(AssetError, match="hf://owner/repo names no file; write hf://owner/repository/path"):
-        addresses.resolve("hf://owner/repo")
+@pytest.mark.parametrize("url", ["hf://owner/repo", "hf:///repo/a.npz", "gs://", "gs://bucket", "gs:///a.npz"])
+def test_an_address_needs_a_file(url: str) -> None:
+    form = {"hf": "hf://owner/repository/path", "gs": "gs://bucket/path"}[url[:2]]
+    with pytest.raises(AssetError, match=f"^{url} names no file; write {form}"):
+        addresses.resolve(url)
 
 
 @pytest.mark.parametrize("url", ["gs://b/\udcff", "hf://o/r/\udcff", "https://h/\x1b[2J"], ids=ascii)

@@ -281,6 +281,19 @@ def test_a_cache_that_may_not_be_changed(cache: Path, monkeypatch: pytest.Monkey
     assert "a.npz can't be removed: Permission denied" in done.stderr
 
 
+@pytest.mark.parametrize("arguments", [["list"], ["add", "https://127.0.0.1:1/a.npz"]], ids=str)
+def test_a_cache_that_may_not_be_looked_into(arguments: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*arguments: object, **options: object) -> None:
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setenv("VITPORT_CACHE", "/nowhere/cache")
+    for name in ("exists", "stat", "iterdir", "mkdir"):
+        monkeypatch.setattr(Path, name, refuse)
+    done = vitport(*arguments)
+    assert done.exit_code == 7
+    assert "/nowhere/cache can't be" in done.stderr
+
+
 # add
 
 
@@ -299,7 +312,7 @@ def test_add_prints_where_it_is(tmp_path: Path, server: web.Server) -> None:
 ADD_MISTAKES = {
     "html": (["page"], 3, "is not an npz (zip) file but a web or error page"),
     "other hash": (["file", "--sha256", "0" * 64], 3, f"and should have {'0' * 64}"),
-    "no hash": (["file", "--sha256", "ABC"], 2, "is not 64 hexadecimal digits"),
+    "no hash": (["file", "--sha256", "ABC"], 2, "a SHA-256 is 64 hexadecimal digits"),
     "missing": (["nowhere"], 3, "does not exist (404)"),
     "offline": (["file", "--offline"], 3, "is not in the cache"),
     "not vitport's folder": (["file", "--cache", "/proc/nowhere"], 7, "can't be written"),

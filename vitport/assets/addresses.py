@@ -26,13 +26,16 @@ def resolve(url: str) -> str:
     if not url.isprintable():
         raise AssetError(f"{url[:100]!a} is not a valid address")
     if scheme == "gs":
+        bucket, _, path = rest.partition("/")
+        if not (bucket and path):
+            raise AssetError(f"{url} names no file; write gs://bucket/path")
         return f"https://storage.googleapis.com/{quote(rest)}"
     if scheme != "hf":
         return url
     rest, _, revision = rest.partition("@")
     owner, _, rest = rest.partition("/")
     repository, _, path = rest.partition("/")
-    if not path:
+    if not (owner and repository and path):
         raise AssetError(f"{url} names no file; write hf://owner/repository/path, with @revision behind it if needed")
     hub = (os.environ.get("HF_ENDPOINT") or "https://huggingface.co").rstrip("/")
     return f"{hub}/{owner}/{repository}/resolve/{quote(revision or 'main', safe='')}/{quote(path)}"

@@ -117,7 +117,7 @@ def forget(url: str, cache: Path) -> None:
 
 def record(path: Path) -> dict[str, str] | None:
     """`url` and `sha256` of a record; None where there is none or it is damaged."""
-    if not path.is_file():
+    if not os.path.isfile(path):
         return None
     try:
         with path.open("rb") as file:

@@ -40,8 +40,8 @@ def listing(cache: Path) -> list[Kept]:
 
     Raises UsageError for a folder that is not a cache of vitport, OutputError for one that can't be read.
     """
-    refuse_foreign(cache)
     try:
+        refuse_foreign(cache)
         paths = sorted(path for path in cache.iterdir() if OURS.fullmatch(path.name)) if cache.exists() else []
     except OSError as error:
         raise OutputError(f"the cache {cache} can't be read: {error.strerror}") from error
