@@ -1,4 +1,4 @@
-"""What a person sees: progress while a command works, a table at its end. No other file prints.
+"""What a person sees: progress while a command works, a table at its end.
 
 Progress goes to standard error, results to standard output. On a terminal a line for each part changes in place; in a
 log each change is a line.
@@ -117,6 +117,10 @@ def _cut(line: str, room: int) -> str:
     return line if len(line) <= room else f"{line[: room - 1]}…"
 
 
+def _many(count: int, noun: str) -> str:
+    return f"{count} {noun}{'s' if count != 1 else ''}"
+
+
 def outcome(out: Path, listing: dict, timings: dict) -> None:
     """The table at the end of a conversion: artifact, size, time, error to the oracle, and how good that is."""
     rows = [
@@ -133,7 +137,7 @@ def outcome(out: Path, listing: dict, timings: dict) -> None:
         for entry in listing["artifacts"]
     ]
     table(("variant", "format", "MB", "s", "max err", "RMS err", "limit", "× JAX"), rows, text=("variant", "format"))
-    count = "1 artifact" if len(rows) == 1 else f"{len(rows)} artifacts"
+    count = _many(len(rows), "artifact")
     print(f"\n{count} in {out}/<variant>/<format>, each proven against the float64 oracle on two images.")
     print("limit: RMS error in percent of the largest allowed. × JAX: RMS error over that of JAX in float32.")
 
@@ -185,8 +189,8 @@ def verdicts(verdicts: Sequence) -> None:
     """What `check` found: a line for a whole folder, every finding of another."""
     for verdict in verdicts:
         count = len(verdict.findings)
-        size = f"{verdict.artifacts} artifacts, {verdict.files} files, {verdict.bytes / MEGABYTE:.1f} MB"
-        found = f"{count} finding{'s' if count > 1 else ''}" if count else f"whole; {size}"
+        size = f"{_many(verdict.artifacts, 'artifact')}, {_many(verdict.files, 'file')}"
+        found = _many(count, "finding") if count else f"whole; {size}, {verdict.bytes / MEGABYTE:.1f} MB"
         print(f"{verdict.folder}: {found}")
         for finding in verdict.findings:
             print(f"  {finding.path}\n    expected  {finding.expected}\n    found     {finding.found}")

@@ -1,6 +1,5 @@
 """`vitport cache list`, `verify`, `clear` and `add`."""
 
-import re
 import sys
 from collections.abc import Sequence
 from dataclasses import asdict
@@ -9,17 +8,11 @@ from typing import Any
 
 import click
 
-from vitport.cli.group import EPILOG, command, main
+from vitport.cli.group import EPILOG, command, digest, main
 
 CACHE = click.option("--cache", type=click.Path(path_type=Path, file_okay=False), help="The folder.  [$VITPORT_CACHE]")
 JSON = click.option("--json", "as_json", is_flag=True, help="Print the result as JSON.")
 QUIET = click.option("--quiet", is_flag=True, help="No progress.")
-
-
-def _sha256(context: click.Context, option: click.Parameter, value: str | None) -> str | None:
-    if value is not None and not re.fullmatch(r"[0-9a-f]{64}", value):
-        raise click.BadParameter("is not 64 hexadecimal digits in lower case.", context, option)
-    return value
 
 
 @main.group(epilog=EPILOG)
@@ -129,7 +122,7 @@ def clear(names: tuple[str, ...], dry_run: bool, cache: Path | None, as_json: bo
 
 @command(parent=cache)
 @click.argument("address")
-@click.option("--sha256", callback=_sha256, metavar="HEX", help="What the file must be.")
+@click.option("--sha256", callback=digest, metavar="DIGEST", help="What the file must be.")
 @click.option("--offline", is_flag=True, help="Never touch the network; use the cache.")
 @CACHE
 @JSON

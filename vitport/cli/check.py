@@ -1,25 +1,18 @@
 """`vitport check`."""
 
-import re
 import sys
 from pathlib import Path
 
 import click
 
-from vitport.cli.group import command
-
-
-def _digest(context: click.Context, option: click.Parameter, value: str | None) -> str | None:
-    if value is not None and not re.fullmatch("[0-9a-fA-F]{64}", value):
-        raise click.BadParameter("a SHA-256 is 64 hexadecimal digits.", context, option)
-    return value and value.lower()
+from vitport.cli.group import command, digest
 
 
 @command()
 @click.argument(
     "folders", metavar="DIR...", nargs=-1, required=True, type=click.Path(path_type=Path, exists=True, file_okay=False)
 )
-@click.option("--sha256", callback=_digest, metavar="DIGEST", help="What artifacts.json must hash to, known elsewhere.")
+@click.option("--sha256", callback=digest, metavar="DIGEST", help="What artifacts.json must hash to, known elsewhere.")
 @click.option("--json", "as_json", is_flag=True, help="Print the result as JSON.")
 @click.option("--quiet", is_flag=True, help="No progress.")
 def check(folders: tuple[Path, ...], sha256: str | None, as_json: bool, quiet: bool) -> None:

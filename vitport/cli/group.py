@@ -3,6 +3,7 @@
 import errno
 import json
 import os
+import re
 import signal
 import sys
 import traceback
@@ -83,6 +84,13 @@ def command(parent: click.Group = main, **settings: str) -> Callable:
         return parent.command(epilog=EPILOG, **settings)(debug(function))
 
     return register
+
+
+def digest(context: click.Context, option: click.Parameter, value: str | None) -> str | None:
+    """Callback of an option whose value is a SHA-256; in lower case, however it is written."""
+    if value is not None and not re.fullmatch("[0-9a-fA-F]{64}", value):
+        raise click.BadParameter("a SHA-256 is 64 hexadecimal digits.", context, option)
+    return value and value.lower()
 
 
 def _tell(error: BaseException, words: list[str]) -> int:

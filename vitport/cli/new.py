@@ -9,7 +9,13 @@ from vitport.cli.group import command
 
 @command()
 @click.argument("name")
-@click.option("--out", type=click.Path(path_type=Path, file_okay=False), default=Path("manifests"), show_default=True)
+@click.option(
+    "--out",
+    type=click.Path(path_type=Path, file_okay=False),
+    default=Path("manifests"),
+    show_default=True,
+    help="The folder to write it to.",
+)
 @click.option("--json", "as_json", is_flag=True, help="Print the result as JSON.")
 def new(name: str, out: Path, as_json: bool) -> None:
     """Write a manifest from an AugReg file name.
