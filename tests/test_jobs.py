@@ -228,6 +228,9 @@ def test_a_checkpoint_that_changed_is_refused(scratch, tmp_path):
     path.write_bytes(b"another")
     with pytest.raises(AssetError, match=f"{path} changed while it was being converted"):
         jobs.run([Job("yardstick", "yardstick", job)], scratch, lambda part, doing: None, 60.0)
+    path.unlink()
+    with pytest.raises(AssetError, match=f"{path} can't be read any more: No such file"):
+        worker.identity(path)
 
 
 def test_children_share_the_cores_unless_the_user_says_otherwise(monkeypatch):

@@ -156,8 +156,11 @@ def _checkpoint_and_images(job: dict) -> tuple[Architecture, Params, Images]:
 
 
 def identity(path: Path) -> list[int]:
-    """What changes when a file is replaced or written to: device, inode, size and time."""
-    facts = path.stat()
+    """What changes when a file is replaced or written to: device, inode, size and time. Raises AssetError."""
+    try:
+        facts = path.stat()
+    except OSError as error:
+        raise AssetError(f"{path} can't be read any more: {error.strerror}") from error
     return [facts.st_dev, facts.st_ino, facts.st_size, facts.st_mtime_ns]
 
 
