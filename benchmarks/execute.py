@@ -22,6 +22,10 @@ SAMPLED = ("convert", "imports")
 """Parts whose round 0 is for memory."""
 
 
+class Unprepared(Exception):
+    """What a run needs could not be made."""
+
+
 class Workplace:
     """Folders of one benchmark. Models and environments outlive a change of the code, runs and artifacts do not."""
 
@@ -50,7 +54,7 @@ class Workplace:
         """The numbers of one run, or its error."""
         try:
             command = self._command(run)
-        except (environments.Unavailable, FileNotFoundError) as error:
+        except (environments.Unavailable, FileNotFoundError, Unprepared) as error:
             return {"error": str(error)}
         if run.part == "convert":
             os.sync()  # what the one before wrote is not this one's to wait for
@@ -97,7 +101,7 @@ class Workplace:
     def _oracle(self, size: str, model: models.Model) -> None:
         self.tell(f"{size}: running the oracle in float64")
         command = [sys.executable, "-m", "benchmarks.check", "oracle", "-", str(model.description)]
-        subprocess.run(command, cwd=ROOT, check=True, env={**os.environ, **measure.QUIET}, capture_output=True)
+        _succeed(command)
 
     def _digits(self) -> Path:
         """A converted folder for `vitport check`."""
@@ -105,8 +109,17 @@ class Workplace:
         if not folder.exists():
             self.tell("converting digits, for `vitport check`")
             command = ["-m", "vitport", "convert", "digits", "--format", "onnx,safetensors", "--out", str(folder)]
-            subprocess.run([sys.executable, *command], cwd=ROOT, check=True, capture_output=True)
+            _succeed([sys.executable, *command])
         return folder
+
+
+def _succeed(command: Sequence[str]) -> None:
+    """Runs what has to be there before a run. Raises Unprepared with the last line of what it says."""
+    environment = {**os.environ, **measure.QUIET}
+    done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, errors="replace")
+    if done.returncode:
+        last = done.stderr.strip().rpartition("\n")[2]
+        raise Unprepared(f"{' '.join(command[1:4])} failed: {last or f'exit code {done.returncode}'}")
 
 
 def line(number: int, count: int, run: Run, measured: dict, left: float) -> str:

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks import goals, measure, plan, report, tables
+from benchmarks import execute, goals, measure, plan, report, tables
 from benchmarks.contestants import CONVERSIONS, SAME_FUNCTION, SIZES
 from benchmarks.ledger import Ledger
 from benchmarks.plan import Run, runs
@@ -17,6 +17,14 @@ from benchmarks.summary import ratios, summarize, total
 
 ROOT = Path(__file__).parents[1]
 MIB = 2**20
+
+
+def test_what_can_not_be_prepared_is_said_and_does_not_end_the_benchmark(tmp_path, monkeypatch) -> None:
+    monkeypatch.setattr(execute, "sys", type("Broken", (), {"executable": "/bin/false"}))
+    place = execute.Workplace(tmp_path, "fingerprint", lambda text: None)
+    run = Run("startup", "", "check", 0, "vitport check", "check", ("true", "{digits}"))
+    place.run_all([run])
+    assert place.ledger.error("startup", "", "check") == "-m vitport convert failed: exit code 1"
 
 
 # Medians and ratios.
