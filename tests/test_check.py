@@ -290,7 +290,7 @@ EDITS: dict[str, tuple[Callable[[dict], object], str, str]] = {
     "absolute": (lambda each: each["files"][0].update(path="/etc/x"), "classifier/onnx: files", "the text '/etc/x'"),
     "escape": (lambda each: each["files"][0].update(path="\x1b[2J"), "classifier/onnx: files", r"the text '\x1b[2J'"),
     "long": (lambda each: each["files"][0].update(path="a/" * 3000 + "a"), "classifier/onnx: files", "…"),
-    "twice": (lambda each: each["files"].append(each["files"][0]), "classifier/onnx: files", "again"),
+    "twice": (lambda each: each["files"].insert(0, each["files"][0]), "classifier/onnx: files", "again"),
     "error": (lambda each: each["error"].update(rms=1.0), "classifier/onnx: error.rms", "1.0"),
     "unknown field": (lambda each: each.update(note="x"), "artifacts[0].note", "is no field of this version"),
     "missing field": (lambda each: each.pop("files"), "artifacts[0].files", "is missing"),
