@@ -5,6 +5,7 @@ One folder an artifact, `<variant>/<format>/`. How artifacts come to stand there
 
 import hashlib
 import json
+import os
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -31,8 +32,8 @@ that hold one or the other."""
 
 
 def files(folder: Path) -> list[dict]:
-    """Every file below `folder`: its relative path, size and SHA-256, sorted by path."""
-    paths = sorted(path for path in folder.rglob("*") if path.is_file())
+    """Every file below `folder`, links left out: its relative path, size and SHA-256, sorted by path."""
+    paths = sorted(path for path in folder.rglob("*") if path.is_file() and not path.is_symlink())
     return [
         {"path": path.relative_to(folder).as_posix(), "bytes": path.stat().st_size, "sha256": sha256(path)}
         for path in paths
@@ -56,10 +57,13 @@ def sha256(path: Path) -> str:
 def read(out: Path) -> dict | None:
     """The listing of an output folder, None where there is none. Raises AssetError for one that is not ours."""
     path = out / LISTING
-    if not path.exists():
+    if not os.path.lexists(path):
         return None
+    if not path.is_file():
+        raise AssetError(f"{path} is no file; move it away, or choose another --out")
     try:
-        listing = strict_json.read(path.read_bytes())
+        with path.open("rb") as file:
+            listing = strict_json.read(file.read(strict_json.MAX_BYTES + 1))
         if listing["schema"] != SCHEMA:
             raise AssetError(f"{path} has schema {listing['schema']!r:.40}; this vitport reads {SCHEMA}")
         _refuse_misshapen(listing)

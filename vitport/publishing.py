@@ -55,8 +55,8 @@ def staging(out: Path, wait: Callable[[], None]) -> Iterator[Path]:
 def publish(stage: Path, out: Path, listing: dict) -> None:
     """Gives the staged artifacts of `listing` their final names and writes the list; takes all back where it can't.
 
-    Artifacts of the same checkpoint that this run did not make stay; those of another checkpoint go. One that is there
-    already, byte for byte, is not touched.
+    Artifacts of the same checkpoint that this run did not make stay, if they are whole and listed with the fields of
+    today; others go. One that is there already, byte for byte, is not touched.
     """
     pending = _pending(out, listing)
     for entry in pending[PUBLISHING]["next"]:
@@ -81,8 +81,9 @@ def _pending(out: Path, listing: dict) -> dict:
     ours = {folder(entry) for entry in listing["artifacts"]}
     others = [entry for entry in earlier["artifacts"] if folder(entry) not in ours]
     same = same_checkpoint(earlier, listing)
-    kept = [entry for entry in others if same and intact(out, entry)]
-    gone = [entry for entry in others if not same and (out / folder(entry)).exists()]
+    fields = [set(entry) for entry in listing["artifacts"]]
+    kept = [entry for entry in others if same and set(entry) in fields and intact(out, entry)]
+    gone = [entry for entry in others if entry not in kept and (out / folder(entry)).exists()]
     fresh = [entry for entry in listing["artifacts"] if not intact(out, entry)]
     moving = {folder(entry) for entry in [*gone, *fresh]}
     facts = {key: {**(earlier[key] if kept else {}), **listing[key]} for key in ("versions", "reference")}
