@@ -240,8 +240,8 @@ def test_children_share_the_cores_unless_the_user_says_otherwise(monkeypatch):
     assert set(jobs._threads().values()) == {"1"}
 
 
-def test_the_proof_never_sees_a_gpu(scratch, monkeypatch):
-    """Whatever the user's environment asks for: float32 is float32 on the CPU alone, and TF32 elsewhere."""
+def test_the_proof_sees_no_gpu_that_was_not_asked_for(scratch, monkeypatch):
+    """Whatever the user's environment asks for; `--device` does."""
     seen: dict[str, str] = {}
     real = subprocess.Popen
 
