@@ -4,6 +4,7 @@ Every session installs what it needs; nothing has to be on the machine but Pytho
 """
 
 import os
+import tomllib
 from pathlib import Path
 
 import nox
@@ -14,6 +15,9 @@ nox.options.reuse_existing_virtualenvs = True
 CLIENTS_MUST_RUN = {"VITPORT_REQUIRE_CLIENTS": "1", "TF_CPP_MIN_LOG_LEVEL": "3"}
 """In a session every client is installed, so a test that would skip for want of one fails instead."""
 
+ELSEWHERE = Path("tests/environments")
+ENVIRONMENTS = tomllib.loads((ELSEWHERE / "environments.toml").read_text(encoding="utf-8"))
+"""Clients that can't be installed together, or not beside vitport: name → what to install and which tests to run."""
 
 READERS = sorted(path.name for path in Path("tests/data/corpus").iterdir())
 """What is fuzzed; each has a folder of kept inputs."""
@@ -61,6 +65,20 @@ def slow(session: nox.Session) -> None:
     """The big architectures: every published one that fits, in every format, at full size. An hour on two cores."""
     install(session)
     session.run("pytest", "-m", "slow", *session.posargs, env=CLIENTS_MUST_RUN)
+
+
+@nox.session
+@nox.parametrize("environment", list(ENVIRONMENTS), ids=list(ENVIRONMENTS))
+def clients(session: nox.Session, environment: str) -> None:
+    """Every client in an environment of its own; writes reports/clients.json and the table in README."""
+    row = ENVIRONMENTS[environment]
+    session.install("pytest", "pytest-timeout", "numpy", *row["install"])
+    if "first" in row:
+        session.run(*row["first"], external=True)
+    tests = [str(ELSEWHERE / name) for name in row["tests"]]
+    session.run("pytest", "--environment", environment, *tests, *session.posargs, env=CLIENTS_MUST_RUN)
+    if not session.posargs:
+        session.run("python", str(ELSEWHERE / "table.py"), environment)
 
 
 @nox.session

@@ -11,6 +11,9 @@ import pytest
 import runs
 import small
 
+collect_ignore = ["environments"]
+"""Clients that have to be installed elsewhere: `nox -s clients`."""
+
 
 @pytest.fixture(scope="session")
 def plain() -> small.Case:

@@ -1,7 +1,6 @@
 """Artifacts in the hands of the software they are for: what a person would type, on really converted models."""
 
 import os
-import shutil
 from importlib import import_module
 from types import ModuleType
 
@@ -19,11 +18,3 @@ def need(name: str) -> ModuleType:
         if os.environ.get(REQUIRE) == "1":
             raise
         pytest.skip(f"client {name} is not installed: {error}", allow_module_level=True)
-
-
-def need_program(name: str) -> str:
-    """A client that is a program; the test is skipped where there is none, or fails under `REQUIRE`."""
-    path = shutil.which(name)
-    if path is None and os.environ.get(REQUIRE) == "1":
-        pytest.fail(f"client {name} is not installed")
-    return path or pytest.skip(f"client {name} is not installed")

@@ -1,7 +1,4 @@
-"""SavedModels under TensorFlow's own loader and tools, and fine-tuned through tensorflow_hub and tf_keras."""
-
-import subprocess
-import sys
+"""SavedModels under TensorFlow's own loader, and fine-tuned through tensorflow_hub and tf_keras."""
 
 import numpy as np
 import pytest
@@ -80,25 +77,3 @@ def test_frozen_layer_stays(digits):
     assert len(before) == len(digits.leaves("features"))
     for weight, old in zip(layer.weights, before, strict=True):
         np.testing.assert_array_equal(weight.numpy(), old)
-
-
-def _saved_model_cli(*arguments: str) -> str:
-    command = [sys.executable, "-m", "tensorflow.python.tools.saved_model_cli", *arguments]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr
-    assert "Traceback" not in done.stderr
-    return done.stdout + done.stderr
-
-
-@pytest.mark.slow
-def test_saved_model_cli_shows_the_signature(digits):
-    shown = _saved_model_cli("show", "--dir", str(digits.path("classifier", "saved_model")), "--all")
-    for text in ("inputs['inputs']", "shape: (-1, 32, 32, 3)", "outputs['logits']", "tensorflow/serving/predict"):
-        assert text in shown
-    assert "XlaCallModule" not in shown
-
-
-@pytest.mark.slow
-def test_saved_model_cli_scans_it_clean(digits):
-    folder = str(digits.path("features", "saved_model"))
-    assert "does not contain the default denylisted ops" in _saved_model_cli("scan", "--dir", folder)

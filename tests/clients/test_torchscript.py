@@ -1,30 +1,15 @@
-"""TorchScript archives in Python, and in C++ where a compiler is at hand."""
+"""TorchScript archives in Python; `tests/environments` has C++."""
 
 import json
-import subprocess
 import warnings
-from pathlib import Path
 
 import numpy as np
 import pytest
 
-from clients import need, need_program
+from clients import need
 from clients.conftest import digit_images, oracle
 
 torch = need("torch")
-
-LOADER = """
-#include <torch/script.h>
-#include <iostream>
-int main(int, char** arguments) {
-  torch::jit::Module model = torch::jit::load(arguments[1]);
-  torch::InferenceMode guard;
-  auto pixels = torch::linspace(-1, 1, 3 * 3 * 32 * 32).reshape({3, 3, 32, 32});
-  auto sum = model.forward({pixels}).toTensor().to(torch::kDouble).sum().item<double>();
-  std::cout.precision(17);
-  std::cout << sum << std::endl;
-}
-"""
 
 
 def _load(path):
@@ -97,21 +82,3 @@ def test_a_truncated_archive_is_refused(digits, tmp_path):
     (tmp_path / "model.pt").write_bytes(content[: len(content) // 2])
     with pytest.raises(RuntimeError, match="PytorchStreamReader"):
         _load(tmp_path / "model.pt")
-
-
-@pytest.mark.slow
-def test_cpp_loads_it(digits, tmp_path):
-    program, source = tmp_path / "loader", tmp_path / "loader.cpp"
-    source.write_text(LOADER)
-    root = Path(torch.__file__).parent
-    includes = [f"-I{root / 'include'}", f"-I{root / 'include/torch/csrc/api/include'}"]
-    libraries = [f"-L{root / 'lib'}", f"-Wl,-rpath,{root / 'lib'}", "-ltorch", "-ltorch_cpu", "-lc10"]
-    abi = f"-D_GLIBCXX_USE_CXX11_ABI={int(torch.compiled_with_cxx11_abi())}"
-    command = [need_program("g++"), "-std=c++20", "-O0", abi, *includes, str(source), "-o", str(program), *libraries]
-    subprocess.run(command, check=True, timeout=120)
-    path = digits.path("classifier", "torchscript")
-    done = subprocess.run([str(program), str(path)], capture_output=True, text=True, check=True, timeout=60)
-    pixels = torch.linspace(-1, 1, 3 * 3 * 32 * 32).reshape(3, 3, 32, 32)
-    with torch.inference_mode():
-        expected = _load(path)(pixels).double().sum().item()
-    assert float(done.stdout) == pytest.approx(expected, abs=1e-5)
