@@ -158,13 +158,11 @@ def test_bad_names_are_found(fault: str, model: onnx.ModelProto) -> None:
 
 
 def test_weights_carry_the_names_of_the_checkpoint(model: onnx.ModelProto, hybrid: small.Case) -> None:
-    """All but the fused projections, and the constants, which say what they hold."""
+    """All of them; the rest are constants, which say what they hold."""
     names = {tensor.name for tensor in model.graph.initializer}
-    fused = {name for name in hybrid.params if any(f"/{part}/" in name for part in ("query", "key", "value"))}
-    assert set(hybrid.params) - fused <= names
+    assert set(hybrid.params) <= names
     rest = names - set(hybrid.params)
-    projections = ("/qkv/", "/q/", "/kv/")
-    assert all(name.startswith("constant/") or any(p in name for p in projections) for name in rest), sorted(rest)
+    assert all(name.startswith("constant/") for name in rest), sorted(rest)
 
 
 # What else the file says.
@@ -236,10 +234,38 @@ def test_two_weights_of_one_name_are_refused(other: np.ndarray) -> None:
         graph.emit("Add", wire, backend.Weight("w", other))
 
 
-@pytest.mark.parametrize(
-    ("width", "folded"), [(16, True), (64, True), (256, True), (80, False), (32, False), (5, False)]
-)
-def test_the_scale_of_attention_is_folded_only_where_that_rounds_nothing(width: int, folded: bool) -> None:
-    scale = backend._exact_scale(width)
-    assert (scale == width**-0.5) == folded
-    assert folded or scale == 1.0
+def kernels(model: onnx.ModelProto, path: Path) -> Counter[str]:
+    """What ONNX Runtime executes, after its optimizer."""
+    options = onnxruntime.SessionOptions()
+    options.optimized_model_filepath = str(path)
+    options.log_severity_level = 3
+    onnxruntime.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
+    return Counter(node.op_type for node in onnx.load(path).graph.node)
+
+
+@each_opset
+def test_onnx_runtime_has_a_kernel_for_what_we_mean(opset: int, folder: Path, tmp_path: Path) -> None:
+    """A GELU is one kernel, a bias is added by its product, and the scale and a transpose are part of the scores."""
+    executed = kernels(onnx.load_model_from_string(exported("plain", "classifier", opset, folder)), tmp_path / "model")
+    blocks = small.PLAIN.depth
+    assert executed["Gelu"] + executed["FastGelu"] == blocks
+    assert executed["Gemm"] == 6 * blocks + 2
+    assert executed["Attention"] + executed["FusedMatMul"] == blocks
+    assert not {"Tanh", "Pow", "Mul", "Div", "Split"} & set(executed)
+
+
+def test_a_gelu_in_other_words_is_not_one_kernel(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """The cube as two products is the same function, for which ONNX Runtime has no kernel."""
+    emit = backend.Graph.emit
+
+    def in_other_words(self: backend.Graph, operator: str, *inputs, **options) -> tuple[int, ...]:
+        if operator == "Pow":
+            return emit(self, "Mul", inputs[0], *emit(self, "Mul", inputs[0], inputs[0]))
+        return emit(self, operator, *inputs, **options)
+
+    monkeypatch.setattr(backend.Graph, "emit", in_other_words)
+    case = small.case("plain")
+    graph = backend.build(case.architecture, case.params, "classifier", OPSETS[0])
+    executed = kernels(backend.model_of(graph, case.architecture, {"logits": 7}), tmp_path / "model")
+    assert executed["Gelu"] + executed["FastGelu"] == 0
+    assert executed["Tanh"] == small.PLAIN.depth

@@ -57,9 +57,7 @@ class TensorFlowOps:
         return _normalize(x, (-1,), eps) * scale + bias
 
     def dense(self, x: tf.Tensor, kernel: Weight, bias: Weight) -> tf.Tensor:
-        rows = tf.reshape(x, (-1, x.shape[-1]))
-        y = tf.nn.bias_add(tf.matmul(rows, kernel), bias)
-        return tf.reshape(y, (-1, *x.shape[1:-1], y.shape[-1]))
+        return _regroup(tf.nn.bias_add(tf.matmul(_rows(x), kernel), bias), x)
 
     def attention(self, queries: tf.Tensor, tokens: tf.Tensor, weights: Mapping[str, Weight]) -> tf.Tensor:
         width, heads, head_width = weights["query/kernel"].shape
@@ -79,7 +77,9 @@ class TensorFlowOps:
         return tf.transpose(tf.reshape(y, (-1, rows, heads, head_width)), (0, 2, 1, 3))
 
     def gelu_tanh(self, x: tf.Tensor) -> tf.Tensor:
-        return 0.5 * x * (1.0 + tf.tanh(SQRT_2_OVER_PI * (x + 0.044715 * x * x * x)))
+        """In words and a place that TensorFlow knows: it computes the dense layer before and this in one kernel."""
+        rows = _rows(x)
+        return _regroup(0.5 * rows * (1.0 + tf.tanh(SQRT_2_OVER_PI * (rows + 0.044715 * rows * rows * rows))), x)
 
     def relu(self, x: tf.Tensor) -> tf.Tensor:
         return tf.nn.relu(x)
@@ -113,6 +113,23 @@ def _group_means(x: tf.Tensor, groups: int) -> tf.Tensor:
     """
     rows = tf.reshape(tf.reduce_mean(x, 2), (-1, x.shape[1], groups, x.shape[3] // groups))
     return tf.reshape(tf.reduce_mean(rows, (1, 3)), (-1, 1, 1, groups, 1))
+
+
+def _rows(x: tf.Tensor) -> tf.Tensor:
+    """(..., width) to (rows, width): what `_regroup` was given, where `x` comes from there.
+
+    Nothing may lie between a product and what TensorFlow is to fuse with it, not even two reshapes that cancel.
+    """
+    if x.shape.rank == 2:
+        return x
+    if tf.is_symbolic_tensor(x) and x.op.type == "Reshape" and x.op.inputs[0].shape.as_list() == [None, x.shape[-1]]:
+        return x.op.inputs[0]
+    return tf.reshape(x, (-1, x.shape[-1]))
+
+
+def _regroup(rows: tf.Tensor, like: tf.Tensor) -> tf.Tensor:
+    """(rows, columns) to the shape of `like`, but for its width."""
+    return rows if like.shape.rank == 2 else tf.reshape(rows, (-1, *like.shape[1:-1], rows.shape[-1]))
 
 
 def _normalize(x: tf.Tensor, axes: tuple[int, ...], eps: float) -> tf.Tensor:
