@@ -15,7 +15,8 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from vitport import npz, yaml_marks
+from vitport import yaml_marks
+from vitport.appearing import appearing
 from vitport.errors import ManifestError, OutputError
 from vitport.manifest_errors import listing, problem
 from vitport.manifest_types import LIST, Address, Name, Sha256
@@ -68,7 +69,7 @@ def write(folder: Path, entries: Mapping[str, Entry]) -> None:
     if not entries:
         _remove(folder / NAME)
         return
-    with npz.appearing(folder / NAME) as file:
+    with appearing(folder / NAME) as file:
         file.write(render(entries).encode())
 
 

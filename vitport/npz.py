@@ -10,22 +10,18 @@ Format of `.npy`: NumPy Enhancement Proposal 1, versions 1 to 3.
 """
 
 import ast
-import contextlib
-import fcntl
-import glob
 import math
-import os
 import re
-import secrets
 import struct
 import zlib
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from io import BytesIO
 from pathlib import Path
 from typing import BinaryIO
 
 import numpy as np
 
+from vitport.appearing import appearing
 from vitport.archive import (
     CENTRAL,
     CHUNK,
@@ -46,7 +42,6 @@ from vitport.archive import (
     members_of,
     open_archive,
 )
-from vitport.errors import OutputError
 from vitport.member_names import bad_member
 
 MAX_HEADER = 64 * 1024
@@ -154,50 +149,6 @@ def _shape(archive: Archive, member: Member, shape: object, itemsize: int) -> tu
     if not whole or math.prod(max(n, 1) for n in shape) * itemsize > 2**48:
         archive.refuse("declares a shape that no array can have: too many axes, too large, or no sizes", member.name)
     return shape
-
-
-@contextlib.contextmanager
-def appearing(path: Path) -> Iterator[BinaryIO]:
-    """A new file that takes the name `path` only when the block ends well; its mode follows the umask."""
-    try:
-        with _temporary(path) as file:
-            try:
-                yield file
-                file.flush()
-                os.fsync(file.fileno())
-                Path(file.name).replace(path)
-            finally:
-                with contextlib.suppress(OSError):
-                    os.unlink(file.name)
-        sync_folder(path.parent)
-    except OSError as error:
-        raise OutputError(f"{path} can't be written: {error.strerror or error}") from error
-
-
-def _temporary(path: Path) -> BinaryIO:
-    """A new file beside `path`, locked as long as it is open; those that nobody holds, of killed writers, go."""
-    begin = f".{path.name[:180]}."
-    for left in path.parent.glob(f"{glob.escape(begin)}*.tmp"):
-        with contextlib.suppress(OSError), left.open("rb") as file:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            left.unlink()
-    while True:
-        file = path.with_name(f"{begin}{secrets.token_hex(8)}.tmp").open("xb")
-        with contextlib.suppress(OSError):
-            fcntl.flock(file, fcntl.LOCK_EX)
-        if os.path.exists(file.name):
-            return file
-        file.close()
-
-
-def sync_folder(folder: Path) -> None:
-    """Makes a rename survive a power cut, where the file system can."""
-    with contextlib.suppress(OSError):
-        handle = os.open(folder, os.O_RDONLY)
-        try:
-            os.fsync(handle)
-        finally:
-            os.close(handle)
 
 
 def _write_member(file: BinaryIO, name: str, array: np.ndarray) -> bytes:

@@ -18,9 +18,9 @@ import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+from vitport.appearing import sync, sync_folder
 from vitport.artifacts import LISTING, PUBLISHING, STAGING, folder, intact, ordered, read, same_checkpoint, text
 from vitport.errors import INTERRUPTS, OutputError, what_the_system_says
-from vitport.npz import sync_folder
 
 GONE = "gone"
 """Where in the staging folder the artifacts go that leave."""
@@ -245,13 +245,3 @@ def _still_there(descriptor: int, out: Path) -> bool:
         return os.path.samestat(os.fstat(descriptor), out.stat())
     except FileNotFoundError:
         return False
-
-
-def sync(path: Path) -> None:
-    """Flushes a file, or every file and folder below one, to the disk, before a rename makes it visible."""
-    for each in [path, *path.rglob("*")]:
-        descriptor = os.open(each, os.O_RDONLY)
-        try:
-            os.fsync(descriptor)
-        finally:
-            os.close(descriptor)

@@ -11,7 +11,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from urllib.parse import quote
 
-from vitport import gates, npz
+from vitport import gates
+from vitport.appearing import appearing
 from vitport.chart import ERF_GELU, Dot, Panel, draw, micro, one_line
 from vitport.errors import OutputError, UsageError
 
@@ -84,7 +85,7 @@ def write(outcome: dict, command: str, path: Path) -> None:
     picture = path.with_suffix(".svg")
     markdown, svg = render(outcome, command, picture.name)
     for target, text in ((picture, svg), (path, markdown)):
-        with npz.appearing(target) as file:
+        with appearing(target) as file:
             file.write(text.encode())
 
 

@@ -18,7 +18,8 @@ from types import ModuleType
 
 import numpy as np
 
-from vitport import artifacts, checkpoint, formats, publishing
+from vitport import artifacts, checkpoint, formats
+from vitport.appearing import sync
 from vitport.architectures import TAPS, Architecture, ResNet
 from vitport.arrays import Images, Params
 from vitport.errors import DEBUG, AssetError, BackendError, OutputError, VitportError, what_the_system_says
@@ -84,7 +85,7 @@ def _read_back(job: dict, module: ModuleType, variant: str) -> dict:
     def read() -> dict:
         say(f"reading {variant} back")
         with ThreadPoolExecutor(1) as disk:  # works meanwhile: publishing would wait for it
-            synced = disk.submit(publishing.sync, folder)
+            synced = disk.submit(sync, folder)
             files = artifacts.files(folder)
             runner = module.load(folder, job["device"])
             np.save(outputs, runner(np.load(job["images"])))

@@ -16,6 +16,7 @@ from test_artifacts import publish, tree
 from faults.reader import assert_no_debris
 from faults.steps import failed_at_every_step
 from vitport import assets, npz, publishing
+from vitport.appearing import appearing
 
 ERRORS = {"disk full": errno.ENOSPC, "quota": errno.EDQUOT, "read-only": errno.EROFS, "files": errno.EMFILE}
 
@@ -85,7 +86,7 @@ def test_a_download(server: web.Server, tmp_path: Path, number: int) -> None:
 
 @pytest.mark.parametrize("number", ERRORS.values(), ids=ERRORS)
 def test_a_file_that_is_replaced(tmp_path: Path, number: int) -> None:
-    """A report, a synthesized checkpoint: whatever `npz.appearing` writes."""
+    """A report, a synthesized checkpoint: whatever `appearing` writes."""
     path = tmp_path / "report.md"
     path.write_bytes(b"one")
 
@@ -93,7 +94,7 @@ def test_a_file_that_is_replaced(tmp_path: Path, number: int) -> None:
         assert tree(tmp_path) == {"report.md": "one"}
 
     def work() -> None:
-        with npz.appearing(path) as file:
+        with appearing(path) as file:
             file.write(b"two")
 
     assert len(list(failed_at_every_step(work, tmp_path, prepare, number))) == 2

@@ -16,7 +16,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from vitport import npz
+from vitport.appearing import sync_folder
 from vitport.archive import CHUNK, refuse_irregular
 from vitport.assets import cache as caches
 from vitport.assets import contents
@@ -215,7 +215,7 @@ def _enter(url: str, expected: Expected, partial: Partial, found: str) -> Asset:
         _put_aside(final, found)
         caches.remember(url, found, cache)
         partial.data.replace(final)
-        npz.sync_folder(cache)
+        sync_folder(cache)
         sweep(partial.target)
     except AssetError:
         partial.data.replace(caches.beside(partial.target, caches.BAD))

@@ -16,7 +16,7 @@ import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from vitport import npz
+from vitport.appearing import appearing
 from vitport.assets.addresses import resolve
 from vitport.errors import OutputError, UsageError
 
@@ -31,7 +31,7 @@ OURS = re.compile(r"([0-9a-f]{64}|[0-9a-f]{32})-[A-Za-z0-9._-]+")
 """Every name that vitport gives in a cache."""
 
 TEMPORARY = re.compile(rf"\.{OURS.pattern}\.[0-9a-f]{{16}}\.tmp")
-"""What `npz.appearing` leaves when it is killed, until the next one of the same name."""
+"""What `appearing` leaves when it is killed, until the next one of the same name."""
 
 LONGEST_NAME = 120
 """Characters of a file's own name in the cache: all of a published one, and with a SHA-256 before it and the name of a
@@ -100,7 +100,7 @@ def beside(path: Path, suffix: str) -> Path:
 
 def remember(url: str, sha256: str, cache: Path) -> None:
     """Notes what is at an address. Raises OutputError where it can't."""
-    with npz.appearing(beside(cache_path(url, None, cache), RECORD)) as file:
+    with appearing(beside(cache_path(url, None, cache), RECORD)) as file:
         file.write(json.dumps({"url": url, "sha256": sha256}).encode())
 
 
