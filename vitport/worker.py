@@ -22,7 +22,8 @@ from vitport import artifacts, checkpoint, formats
 from vitport.appearing import sync
 from vitport.architectures import TAPS, Architecture, ResNet
 from vitport.arrays import Images, Params
-from vitport.errors import DEBUG, AssetError, BackendError, OutputError, VitportError, what_the_system_says
+from vitport.devices import Runner
+from vitport.errors import DEBUG, AssetError, BackendError, OutputError, ParityError, VitportError, what_the_system_says
 from vitport.gates import DRAWS
 from vitport.images import nudged
 
@@ -87,12 +88,22 @@ def _read_back(job: dict, module: ModuleType, variant: str) -> dict:
         with ThreadPoolExecutor(1) as disk:  # works meanwhile: publishing would wait for it
             synced = disk.submit(sync, folder)
             files = artifacts.files(folder)
-            runner = module.load(folder, job["device"])
+            runner = _loaded(module, folder, job["device"])
             np.save(outputs, runner(np.load(job["images"])))
             synced.result()
         return {"files": files, "outputs": str(outputs), "device": runner.facts(), "versions": module.VERSIONS}
 
     return _forked(read, Path(f"{job['result']}.{variant}.read"))
+
+
+def _loaded(module: ModuleType, folder: Path, device: str) -> Runner:
+    """The artifact as a runner; one that its own format refuses is not the checkpoint's function."""
+    try:
+        return module.load(folder, device)
+    except AssetError as error:
+        raise ParityError(
+            f"what was written is refused when it is read back, and nothing published: {error}"
+        ) from error
 
 
 def _folder(job: dict, variant: str) -> Path:
