@@ -4,11 +4,6 @@
 Each model checks its own fields. What needs two fields of different models, or the file's place, is `manifest.py`'s.
 """
 
-import ast
-from collections.abc import Iterator
-from inspect import cleandoc
-from itertools import pairwise
-from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from pydantic import (
@@ -26,6 +21,7 @@ from vitport.errors import UsageError
 from vitport.format_table import FORMATS
 from vitport.manifest_types import LIST, Address, Count, Identifier, Name, Sha256, Spdx, Text
 from vitport.opsets import DEFAULT, OPSETS
+from vitport.schema_text import describe_fields
 
 IMAGENET = "imagenet2012"
 
@@ -274,21 +270,4 @@ class ManifestFields(_Model):
 
 def json_schema() -> dict[str, Any]:
     """The JSON schema of a manifest, for editors and for `jsonschema`; a field's docstring is its description."""
-    schema = {"$schema": "https://json-schema.org/draft/2020-12/schema", **ManifestFields.model_json_schema()}
-    models = {ManifestFields.__name__: schema, **schema["$defs"]}
-    for model, field, text in _docstrings():
-        name = globals()[model].model_fields[field].alias or field
-        models[model]["properties"][name]["description"] = text
-    return schema
-
-
-def _docstrings() -> Iterator[tuple[str, str, str]]:
-    """Model, field and the string below the field. Read from this file only when a schema is written: pydantic's
-    `use_attribute_docstrings` would do so at every start, for a quarter of the time that `vitport list` may take."""
-    classes = [
-        node for node in ast.parse(Path(__file__).read_text(encoding="utf-8")).body if isinstance(node, ast.ClassDef)
-    ]
-    for model in classes:
-        for field, text in pairwise(model.body):
-            if isinstance(field, ast.AnnAssign) and isinstance(text, ast.Expr):
-                yield model.name, field.target.id, cleandoc(ast.literal_eval(text.value))
+    return describe_fields(ManifestFields, __file__, globals())
