@@ -1,7 +1,7 @@
 """How `verify` runs what it judges: one module a backend, imported in that backend's own process only.
 
     VERSIONS: dict[str, str]                            of the framework
-    open(subject, device, precision) -> Runner          ready to run; raises EnvironmentFault, AssetError or Inapplicable
+    open(subject, device, precision) -> Runner          ready to run; EnvironmentFault, AssetError
     weights(subject) -> Params                          the artifact's own, under the checkpoint's names and axes
     semantic(subject, images) -> tuple[Logits, str]     in float64, and what was run
     gradients(subject, device, images, labels) -> Params
@@ -29,7 +29,8 @@ class Subject:
     """What is run: one variant of an artifact, of a published port, or of the checkpoint itself.
 
     folder: the artifact's; a port's folder or file; None for backends that run the checkpoint. params: the checkpoint's
-    leaves, memory-mapped, of every variant. port: whether it is somebody else's, whose input and output are to be found out.
+    leaves, memory-mapped, of every variant. port: whether it is somebody else's, whose input and output are to be found
+    out.
     """
 
     architecture: Architecture
