@@ -372,7 +372,7 @@ class Gate(_Model):
     run: str
     """Id of the run, or `references`."""
     gate: str
-    """Name of the condition: ran, nonfinite, weights, semantic, numeric, flips, repeat, batches, gradients, definition."""
+    """ran, nonfinite, weights, semantic, numeric, flips, repeat, batches, gradients, or definition."""
     verdict: Verdict
     """PASS or FAIL; NOT RUN where there was nothing to judge."""
     measured: Number
