@@ -148,7 +148,7 @@ class Agreement(_Model):
     count: int
     """Images."""
     bound: float
-    """With 95 % confidence the rate of disagreement is below this; 3 / count where there is none (rule of three)."""
+    """With 95 % confidence the rate of disagreement is below this: about 3 / count where there is none."""
 
 
 class Flip(_Model):

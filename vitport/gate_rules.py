@@ -1,0 +1,61 @@
+"""One rule of a policy: which runs it is for, what it allows them, and why."""
+
+from datetime import date
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from vitport.architectures import VARIANTS
+from vitport.backend_table import PRECISIONS
+from vitport.devices import DEVICES
+from vitport.manifest_types import Text
+
+GATES = {
+    "definition": "RMS difference of the shared definition from the oracle, both in float64, relative to the spread",
+    "nonfinite": "outputs that are NaN or infinite",
+    "weights": "leaves of which a bit differs from the checkpoint's",
+    "semantic": "RMS difference from the oracle in float64, relative to the spread",
+    "numeric": "RMS error to the oracle, in multiples of the reference's at this precision",
+    "flips": "images whose best output is another without their error explaining it",
+    "repeat": "largest difference of a second run, in multiples of what `numeric` allows",
+    "batches": "largest difference in batches of another size, in multiples of what `numeric` allows",
+    "gradients": "RMS error of the worst part's gradient, in multiples of the reference's in float32",
+}
+"""Name of each condition to what it measures."""
+
+Limit = Annotated[float, Field(ge=0, allow_inf_nan=False)]
+
+
+class Rule(BaseModel):
+    """What one gate allows, to all runs or to some. Of the rules that fit a run the last one counts."""
+
+    model_config = ConfigDict(frozen=True, strict=True, extra="forbid")
+
+    gate: Literal[tuple(GATES)]
+    """The condition."""
+    limit: Limit
+    """The most that passes, in the gate's own measure."""
+    floor: Limit = 0.0
+    """Of numeric and gradients: relative errors up to this pass whatever the reference achieves."""
+    required: bool = True
+    """Whether a run that has no number for this gate is NOT RUN; otherwise the gate alone is."""
+    backend: Annotated[tuple[Text, ...], Field(strict=False)] | None = None
+    """Only these backends; `port` is every published port."""
+    precision: Annotated[tuple[Literal[PRECISIONS], ...], Field(strict=False)] | None = None
+    """Only these precisions."""
+    device: Annotated[tuple[Literal[DEVICES], ...], Field(strict=False)] | None = None
+    """Only these devices."""
+    variant: Annotated[tuple[Literal[VARIANTS], ...], Field(strict=False)] | None = None
+    """Only these variants."""
+    stem: Literal["plain", "hybrid"] | None = None
+    """Only architectures without, or with, a convolutional stem."""
+    because: Text
+    """Where the number comes from."""
+    expires: Annotated[date, Field(strict=False)] | None = None
+    """The last day on which the rule counts; a manifest's rules must have one."""
+
+    def fits(self, backend: str, precision: str, device: str, variant: str, stem: str) -> bool:
+        """Whether this rule is for such a run."""
+        kind = "port" if backend.startswith("port:") else backend
+        asked = ((self.backend, kind), (self.precision, precision), (self.device, device), (self.variant, variant))
+        return all(allowed is None or value in allowed for allowed, value in asked) and self.stem in (None, stem)
