@@ -14,7 +14,7 @@ import numpy as np
 
 from benchmarks.runners import LOADERS
 from vitport import checkpoint, metrics
-from vitport.worker import architecture_of
+from vitport.job_arguments import architecture_of
 
 
 def main(format_: str, path: str, description: str) -> None:

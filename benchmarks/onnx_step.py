@@ -7,7 +7,7 @@ from pathlib import Path
 
 from vitport import checkpoint
 from vitport.formats import Export, onnx
-from vitport.worker import architecture_of
+from vitport.job_arguments import architecture_of
 
 
 def main(description: str, out: str) -> None:

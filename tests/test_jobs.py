@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from vitport import images, jobs, manifest, worker
+from vitport import images, job_arguments, jobs, manifest
 from vitport.architectures import published
 from vitport.errors import AssetError, BackendError, CheckpointError, EnvironmentFault, OutputError
 from vitport.jobs import Job
@@ -47,7 +47,7 @@ def run(scratch: Path, *names: str, timeout: float = 30.0, watch=lambda *told: N
     np.save(scratch / "images.npy", images.fixed(32))
     shared = {"asset": port.asset.urls[0], "architecture": asdict(port.architecture)}
     shared |= {
-        "identity": worker.identity(Path(port.asset.urls[0])),
+        "identity": job_arguments.identity(Path(port.asset.urls[0])),
         "images": str(scratch / "images.npy"),
         "any_value": [],
     }
@@ -224,13 +224,13 @@ def test_a_module_in_the_working_folder_is_not_imported(scratch, tmp_path, monke
 def test_a_checkpoint_that_changed_is_refused(scratch, tmp_path):
     path = tmp_path / "checkpoint.npz"
     path.write_bytes(b"one")
-    job = {"asset": str(path), "identity": worker.identity(path), "architecture": asdict(published("Ti_16"))}
+    job = {"asset": str(path), "identity": job_arguments.identity(path), "architecture": asdict(published("Ti_16"))}
     path.write_bytes(b"another")
-    with pytest.raises(AssetError, match=f"{path} changed while it was being converted"):
+    with pytest.raises(AssetError, match=f"{path} changed while it was being read"):
         jobs.run([Job("yardstick", "yardstick", job)], scratch, lambda part, doing: None, 60.0)
     path.unlink()
     with pytest.raises(AssetError, match=f"{path} can't be read any more: No such file"):
-        worker.identity(path)
+        job_arguments.identity(path)
 
 
 def test_children_share_the_cores_unless_the_user_says_otherwise(monkeypatch):

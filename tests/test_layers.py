@@ -52,6 +52,7 @@ FLOORS: dict[str, int] = {
     "vitport.synthesize": 3,
     "vitport.jobs": 2,
     "vitport.worker": 2,
+    "vitport.measuring": 2,
     "vitport.backends": 1,
     "vitport.formats": 1,
     "vitport.reference": 1,

@@ -30,11 +30,11 @@ from vitport.architectures import parameter_shapes
 from vitport.assets import Asset
 from vitport.assets.addresses import is_remote
 from vitport.errors import UsageError
+from vitport.job_arguments import identity
 from vitport.jobs import Job, Watch
 from vitport.manifest import Manifest
 from vitport.manifest_errors import suggestion
 from vitport.opsets import OPSETS
-from vitport.worker import identity
 
 TIMEOUT = 3600.0
 """Seconds that one framework may take over one format."""

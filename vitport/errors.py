@@ -8,6 +8,8 @@ VitportError
 │   └── Mismatch           3   it is another file than the one expected
 ├── CheckpointError        4   a checkpoint does not hold the weights of its architecture
 ├── BackendError           5   a framework crashed, hung or ran out of memory
+│   ├── Hung               5   it did not finish in time
+│   └── OutOfMemory        5   the system or the GPU had no more memory for it
 ├── EnvironmentFault       6   a package or a device that was asked for is missing
 └── OutputError            7   the output or the cache can't be written
 
@@ -69,6 +71,14 @@ class BackendError(VitportError):
     """A worker process of one framework crashed, hung, or was killed."""
 
     exit_code = 5
+
+
+class Hung(BackendError):
+    """A worker did not finish in the time that it was given."""
+
+
+class OutOfMemory(BackendError):
+    """A worker said that it got no more memory, of the machine or of the GPU."""
 
 
 class EnvironmentFault(VitportError):

@@ -25,6 +25,14 @@ def fixed(resolution: int) -> Images:
     return normalise(np.stack([_landscape(resolution), _texture(resolution)]))
 
 
+def seeded(resolution: int, count: int) -> Images:
+    """`count` different images, (count, resolution, resolution, 3) in float32, the same on every platform.
+
+    Mosaics of 2 to 64 tiles a side under noise of different strength: from nearly flat pictures to nothing but texture.
+    """
+    return normalise(np.stack([_mosaic(resolution, seed) for seed in range(count)]))
+
+
 def squash(image: UInt8[np.ndarray, "h w *channels"], resolution: int) -> Float32[np.ndarray, "r r 3"]:
     """The published evaluation preprocessing: all of the image resized to a square, then normalised.
 
@@ -100,10 +108,21 @@ def _landscape(resolution: int) -> Int[np.ndarray, "r r 3"]:
 
 def _texture(resolution: int) -> Int[np.ndarray, "r r 3"]:
     """Half the level from an 8 by 8 mosaic of random colours, half from noise that is independent in every pixel."""
-    tiles = np.arange(resolution) * 8 // resolution
-    mosaic = _bytes(0, 8 * 8 * CHANNELS).reshape(8, 8, CHANNELS)[tiles[:, None], tiles]
-    noise = _bytes(1, resolution**2 * CHANNELS).reshape(mosaic.shape)
-    return (mosaic + noise) // 2
+    noise = _bytes(1, resolution**2 * CHANNELS).reshape(resolution, resolution, CHANNELS)
+    return (_tiles(resolution, 8, 0) + noise) // 2
+
+
+def _mosaic(resolution: int, seed: int) -> Int[np.ndarray, "r r 3"]:
+    """Tiles whose number grows with the seed, and then begins anew; the share of noise has another period."""
+    noise = _bytes(2 * seed + 3, resolution**2 * CHANNELS).reshape(resolution, resolution, CHANNELS)
+    share = seed % 5
+    return ((8 - share) * _tiles(resolution, 2 ** (1 + seed % 6), 2 * seed + 2) + share * noise) // 8
+
+
+def _tiles(resolution: int, count: int, seed: int) -> Int[np.ndarray, "r r 3"]:
+    """`count` by `count` tiles of random colours."""
+    index = np.arange(resolution) * count // resolution
+    return _bytes(seed, count**2 * CHANNELS).reshape(count, count, CHANNELS)[index[:, None], index]
 
 
 def _bytes(seed: int, count: int) -> Int[np.ndarray, " count"]:

@@ -23,12 +23,15 @@ from vitport.errors import (
     BackendError,
     CheckpointError,
     EnvironmentFault,
+    Hung,
+    OutOfMemory,
     OutputError,
     ParityError,
     UsageError,
 )
 from vitport.formats import ENVIRONMENTS
-from vitport.worker import MARK, how_it_died
+from vitport.job_arguments import MARK
+from vitport.worker import how_it_died
 
 Watch = Callable[[str, str], None]
 """Told (job, what it is doing now)."""
@@ -60,12 +63,18 @@ THREAD_COUNTS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "TF_NUM_INTRAOP_THRE
 
 @dataclass(frozen=True, slots=True)
 class Job:
-    """A task of `worker.TASKS`, its JSON arguments, and the device that it may use: on `cuda` one job at a time."""
+    """A task of `worker.TASKS`, its JSON arguments, and the device that it may use: on `cuda` one job at a time.
+
+    alone: whether it has the machine to itself, so that its framework may use every core. program: the module that is
+    run, `vitport.worker` or one that does something before it.
+    """
 
     name: str
     task: str
     arguments: dict
     device: str = "cpu"
+    alone: bool = False
+    program: str = "vitport.worker"
 
 
 def run(jobs: Sequence[Job], scratch: Path, watch: Watch, timeout: float) -> dict[str, dict]:
@@ -128,12 +137,12 @@ def _run(job: Job, scratch: Path, watch: Watch, timeout: float, group: _Group) -
     specification.write_text(json.dumps({**job.arguments, **facts}))
     with group.turn(job.device), log.open("wb") as errors:
         child = group.start(
-            [sys.executable, "-P", "-m", "vitport.worker", str(specification)],
+            [sys.executable, "-P", "-m", job.program, str(specification)],
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=errors,
             close_fds=False,  # the lock on the output folder is theirs too
-            env=_environment(job.device),
+            env=_environment(job),
         )
         hung = threading.Event()
         alarm = threading.Timer(timeout, _stop, [child, hung])
@@ -146,15 +155,15 @@ def _run(job: Job, scratch: Path, watch: Watch, timeout: float, group: _Group) -
             kill_group(child)
             group.forget(child)
     if hung.is_set():
-        raise BackendError(f"{job.name}: it did not finish within {timeout:g} s and was stopped")
+        raise Hung(f"{job.name}: it did not finish within {timeout:g} s and was stopped")
     value = _result(job.name, result, code, log)
     watch(job.name, "done")
     return value
 
 
-def _environment(device: str) -> dict[str, str]:
+def _environment(job: Job) -> dict[str, str]:
     fixed = {"PYTHONHASHSEED": "0", "PYTHONPATH": _module_path()}
-    return {**_threads(), **os.environ, **ENVIRONMENTS[device], **fixed}
+    return {**({} if job.alone else _threads()), **os.environ, **ENVIRONMENTS[job.device], **fixed}
 
 
 def _threads() -> dict[str, str]:
@@ -189,11 +198,11 @@ def _result(name: str, result: Path, code: int, log: Path) -> dict:
     if "error" not in value and code == 0:
         return value
     message = f"{name}: {value.get('error', how_it_died(code))}"
-    error = ERRORS.get(str(value.get("exit_code")), BackendError)
+    error = OutOfMemory if value.get("exhausted") is True else ERRORS.get(str(value.get("exit_code")), BackendError)
     tail = _last_lines(log)
-    if error is BackendError and _disk_full(log.parent, tail):
+    if issubclass(error, BackendError) and _disk_full(log.parent, tail):
         raise OutputError(f"{message}: the disk is full")
-    if error is BackendError:
+    if issubclass(error, BackendError):
         message = "\n".join([message, *(f"  | {line:.{LOG_COLUMNS}}" for line in tail[-LOG_LINES:])])
     failure = error(message)
     if DEBUG in os.environ:

@@ -7,6 +7,7 @@ not at all. Progress goes to standard output, a line each, behind `MARK`; the ex
 import ctypes
 import json
 import os
+import re
 import signal
 import sys
 import time
@@ -18,17 +19,17 @@ from types import ModuleType
 
 import numpy as np
 
-from vitport import artifacts, checkpoint, formats
+from vitport import artifacts, formats, measuring
 from vitport.appearing import sync
-from vitport.architectures import TAPS, Architecture, ResNet
-from vitport.arrays import Images, Params
+from vitport.architectures import TAPS
 from vitport.devices import Runner
 from vitport.errors import DEBUG, AssetError, BackendError, OutputError, ParityError, VitportError, what_the_system_says
 from vitport.gates import DRAWS
 from vitport.images import nudged
+from vitport.job_arguments import architecture_of, model_and_images, say
 
-MARK = "\x1evitport "
-"""Before a line of progress on standard output; everything else a framework prints there is noise."""
+EXHAUSTED = re.compile(r"out of memory|RESOURCE_EXHAUSTED|ResourceExhausted|bad_alloc|[Aa]llocate memory|OOM when")
+"""What PyTorch, XLA, TensorFlow, C++ and ONNX Runtime say when memory ends."""
 
 PR_SET_PDEATHSIG = 1
 """From <linux/prctl.h>: a killed parent takes its children with it."""
@@ -68,7 +69,7 @@ def _write(job: dict, module: ModuleType, variant: str) -> dict:
 
     def write() -> dict:
         say(f"writing {variant}")
-        _, params, _ = _checkpoint_and_images(job)
+        _, params, _ = model_and_images(job)
         started = time.perf_counter()
         module.export(spec, params, folder)
         return {
@@ -116,7 +117,7 @@ def oracle(job: dict) -> dict:
     formats.import_packages("the oracle", formats.ORACLE_PACKAGES)
     from vitport.reference import flax_vit
 
-    arguments = _checkpoint_and_images(job)
+    arguments = model_and_images(job)
     outputs = {}
     for dtype in ("float64", "float32"):
         say(f"running the reference in {dtype}")
@@ -133,7 +134,7 @@ def yardstick(job: dict) -> dict:
     """
     from vitport.backends import numpy as backend
 
-    *model, pixels = _checkpoint_and_images(job)
+    *model, pixels = model_and_images(job)
     kept = TAPS.values()
     say("running the definition in float64")
     runs = {"float64": backend.run(*model, pixels, "classifier", "float64", kept)}
@@ -145,35 +146,12 @@ def yardstick(job: dict) -> dict:
     return {"outputs": job["outputs"], "versions": {"numpy": np.__version__}}
 
 
-TASKS: dict[str, Callable[[dict], dict]] = {"export": export, "oracle": oracle, "yardstick": yardstick}
-
-
-def architecture_of(fields: dict) -> Architecture:
-    """An architecture from `dataclasses.asdict`, by way of JSON."""
-    resnet = fields["resnet"] and ResNet(depths=tuple(fields["resnet"]["depths"]), width=fields["resnet"]["width"])
-    return Architecture(**{**fields, "resnet": resnet})
-
-
-def say(text: str) -> None:
-    """One line of progress for the parent."""
-    print(f"{MARK}{text}", flush=True)
-
-
-def _checkpoint_and_images(job: dict) -> tuple[Architecture, Params, Images]:
-    architecture = architecture_of(job["architecture"])
-    path = Path(job["asset"])
-    if identity(path) != job["identity"]:
-        raise AssetError(f"{path} changed while it was being converted")
-    return architecture, checkpoint.read(path, architecture, job["any_value"]), np.load(job["images"])
-
-
-def identity(path: Path) -> list[int]:
-    """What changes when a file is replaced or written to: device, inode, size and time. Raises AssetError."""
-    try:
-        facts = path.stat()
-    except OSError as error:
-        raise AssetError(f"{path} can't be read any more: {error.strerror}") from error
-    return [facts.st_dev, facts.st_ino, facts.st_size, facts.st_mtime_ns]
+TASKS: dict[str, Callable[[dict], dict]] = {
+    "export": export,
+    "oracle": oracle,
+    "yardstick": yardstick,
+    **measuring.TASKS,
+}
 
 
 def _forked(task: Callable[[], dict], result: Path) -> dict:
@@ -225,13 +203,12 @@ def _guarded(task: Callable[[], dict], result: Path) -> int:
         sentence = f"{error.filename or 'the output'}: {what_the_system_says(error)}"
         _leave(result, {"error": sentence, "exit_code": OutputError.exit_code})
         return OutputError.exit_code
-    except MemoryError:
-        _leave(result, {"error": "it ran out of memory", "exit_code": BackendError.exit_code})
-        return BackendError.exit_code
     except Exception as error:
         traceback.print_exc()
-        sentence = f"{type(error).__name__}: {str(error).partition(chr(10))[0]}"
-        _leave(result, {"error": sentence, "exit_code": BackendError.exit_code})
+        first = str(error).partition(chr(10))[0]
+        exhausted = isinstance(error, MemoryError) or EXHAUSTED.search(first)
+        sentence = "it ran out of memory" if exhausted else f"{type(error).__name__}: {first}"
+        _leave(result, {"error": sentence, "exit_code": BackendError.exit_code, "exhausted": bool(exhausted)})
         return BackendError.exit_code
     return 0
 

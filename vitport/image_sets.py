@@ -1,0 +1,134 @@
+"""What every backend of a verification is fed: images decoded once, written to one file that all processes map.
+
+`seeded` images are made of integers, so that they are the same everywhere. A folder's pictures get the published
+preprocessing (`images.squash`), in the order of their paths; a class's folder may be named as the manifest's label.
+"""
+
+import os
+import zipfile
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from vitport import images
+from vitport.arrays import Images
+from vitport.errors import AssetError, UsageError
+
+SEEDED = "seeded"
+
+COUNT = 16
+"""Seeded images, unless asked otherwise."""
+
+SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".ppm", ".gif", ".tif", ".tiff")
+
+MOST_PIXELS = 50_000_000
+"""Of one picture; a larger one is a bomb or a mistake."""
+
+Tell = Callable[[int, int], None]
+"""Told (images done, images in all)."""
+
+
+@dataclass(frozen=True, slots=True)
+class ImageSet:
+    """Images on the disk. path: of a .npy, (n, r, r, 3) float32 as the model is fed. labels: true classes, -1 where
+    unknown, None for none. sha256: `images.digest` of all."""
+
+    source: str
+    path: Path
+    ids: tuple[str, ...]
+    labels: tuple[int, ...] | None
+    sha256: str
+
+
+def write(
+    source: str, resolution: int, path: Path, count: int = COUNT, labels: Sequence[str] = (), tell: Tell | None = None
+) -> ImageSet:
+    """Decodes the images of `source`, `seeded` or a folder or a .npy, to `path`.
+
+    labels: names of the classes, for a folder with a folder for each. Raises UsageError where there are none,
+    AssetError with every file that is no picture.
+    """
+    if source == SEEDED:
+        return _save(SEEDED, path, images.seeded(resolution, count), [f"seeded-{i:04}" for i in range(count)], None)
+    place = Path(source)
+    if place.is_file() and place.suffix == ".npy":
+        pixels = _array(place, resolution)
+        return _save(source, path, pixels, [f"{place.name}-{i:04}" for i in range(len(pixels))], None)
+    if not place.is_dir():
+        raise UsageError(f"--images {source}: neither `seeded` nor `golden` nor a folder of pictures nor a .npy file")
+    files = pictures(place)
+    pixels = np.lib.format.open_memmap(path, "w+", np.float32, (len(files), resolution, resolution, images.CHANNELS))
+    bad = []
+    for index, file in enumerate(files):
+        try:
+            pixels[index] = decode(file, resolution)
+        except AssetError as error:
+            bad.append(str(error))
+        if tell:
+            tell(index + 1, len(files))
+    if bad:
+        raise AssetError("\n".join([f"{len(bad)} of {len(files)} pictures can't be used:", *_few(bad)]))
+    ids = [file.relative_to(place).as_posix() for file in files]
+    return ImageSet(source, path, tuple(ids), _classes(ids, labels), images.digest(pixels))
+
+
+def pictures(folder: Path) -> list[Path]:
+    """The pictures below a folder, in the order of their paths. Raises UsageError where there are none."""
+    found = sorted(
+        Path(parent, name)
+        for parent, folders, names in os.walk(folder)
+        for name in names
+        if Path(name).suffix.lower() in SUFFIXES
+    )
+    if not found:
+        raise UsageError(f"{folder} holds no pictures ({', '.join(SUFFIXES)})")
+    return found
+
+
+def decode(path: Path, resolution: int) -> np.ndarray:
+    """One picture, (r, r, 3) float32, as published: colours as stored, no rotation by EXIF. Raises AssetError."""
+    from PIL import Image, UnidentifiedImageError
+
+    Image.MAX_IMAGE_PIXELS = MOST_PIXELS
+    try:
+        with Image.open(path) as picture:
+            if picture.width * picture.height > MOST_PIXELS:
+                raise AssetError(f"{path}: {picture.width} x {picture.height} pixels are too many")
+            return images.squash(np.asarray(picture.convert("RGB")), resolution)
+    except (OSError, ValueError, SyntaxError, UnidentifiedImageError, Image.DecompressionBombError) as error:
+        raise AssetError(f"{path}: {str(error).partition(chr(10))[0]:.200}") from error
+
+
+def _array(path: Path, resolution: int) -> Images:
+    """Images that somebody else has normalised."""
+    try:
+        pixels = np.load(path, mmap_mode="r", allow_pickle=False)
+    except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
+        raise AssetError(f"{path}: {error!s:.200}") from error
+    shape = (resolution, resolution, images.CHANNELS)
+    if not isinstance(pixels, np.ndarray) or pixels.dtype != np.float32 or pixels.shape[1:] != shape or not len(pixels):
+        raise AssetError(f"{path}: must be float32 of the shape (n, {resolution}, {resolution}, 3)")
+    if not np.isfinite(pixels).all():
+        raise AssetError(f"{path}: holds NaN or infinite pixels")
+    return pixels
+
+
+def _save(source: str, path: Path, pixels: Images, ids: list[str], labels: tuple[int, ...] | None) -> ImageSet:
+    np.save(path, pixels)
+    return ImageSet(source, path, tuple(ids), labels, images.digest(pixels))
+
+
+def _classes(ids: Sequence[str], names: Sequence[str]) -> tuple[int, ...] | None:
+    """The class of each, where every folder is named as one."""
+    folders = [name.split("/")[0] if "/" in name else None for name in ids]
+    if not names or not all(folder in names for folder in folders):
+        return None
+    return tuple(list(names).index(folder) for folder in folders)
+
+
+def _few(lines: list[str], most: int = 20) -> Iterator[str]:
+    yield from (f"  {line}" for line in lines[:most])
+    if len(lines) > most:
+        yield f"  and {len(lines) - most} more"

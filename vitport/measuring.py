@@ -1,0 +1,209 @@
+"""The tasks of a verification's children: run one backend on the images, and find out what it is held to.
+
+Every result carries the job's nonce and the digests of what was read and written, so that the parent can tell it from
+another run's.
+"""
+
+import resource
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from types import ModuleType
+
+import numpy as np
+
+from vitport import artifacts, formats, images, runners
+from vitport.architectures import TAPS
+from vitport.arrays import Images, Logits, Params
+from vitport.backend_table import BACKENDS
+from vitport.devices import Runner
+from vitport.gates import DRAWS
+from vitport.gradient_parts import part_of
+from vitport.images import nudged
+from vitport.job_arguments import model_of, say
+from vitport.runners import Subject
+
+ORACLE_BATCH = 4
+"""Images at a time in float64: little memory, and few enough shapes to compile."""
+
+YARDSTICK_IMAGES = 8
+"""Images on which NumPy is run in float32: with its draws 24 samples of the error's scale."""
+
+
+def measure(job: dict) -> dict:
+    """Runs one backend on all images, and where `thorough` measures everything else that can be said of it."""
+    started = time.perf_counter()
+    row = BACKENDS[job["backend"]]
+    say(f"importing {' and '.join(row.packages)}")
+    formats.import_packages(row.name, row.packages)
+    module, subject, pixels = runners.module(row.name), subject_of(job), np.load(job["images"], mmap_mode="r")
+    say("loading")
+    runner = module.open(subject, job["device"], job["precision"])
+    loaded = time.perf_counter()
+    outputs = run_in_batches(runner, pixels, job["batch"], tell=True)
+    ended = time.perf_counter()
+    speed = {"load": loaded - started, "infer": ended - loaded, "rate": len(pixels) / (ended - loaded)}
+    result = {"speed": {**speed, "memory": _peak_memory()}, "facts": runner.facts()}
+    arrays = {"outputs": outputs}
+    if job["thorough"]:
+        result |= _thorough(module, subject, runner, pixels, outputs, job, arrays)
+    np.savez(job["outputs"], **arrays)
+    return {
+        **result,
+        "versions": dict(module.VERSIONS),
+        "nonce": job["nonce"],
+        "fed": images.digest(pixels),
+        "sha256": artifacts.sha256(Path(job["outputs"])),
+    }
+
+
+def reference(job: dict) -> dict:
+    """Flax in float64 on the images and on the fixed ones, both variants; gradients in float64 and float32."""
+    say("importing jax and flax")
+    formats.import_packages("the oracle", formats.ORACLE_PACKAGES)
+    from vitport.reference import flax_vit
+
+    architecture, params = model_of(job)
+    arrays, gradients = {}, {}
+    for name in ("images", "fixed"):
+        pixels = np.load(job[name], mmap_mode="r")
+        for done, batch in _batches(pixels, ORACLE_BATCH):
+            say(f"the oracle in float64, {name}: {done} of {len(pixels)}")
+            taps = flax_vit.run(architecture, params, np.asarray(batch), "float64")
+            for tap in TAPS.values():
+                arrays.setdefault(f"{name}/{tap}", []).append(taps[tap])
+    fixed = np.load(job["fixed"])
+    for variant in job["gradients"]:
+        say(f"gradients of the {variant}")
+        truth, single = (
+            flax_vit.gradients(architecture, params, fixed, labels_of(fixed, architecture.num_classes), variant, dtype)
+            for dtype in ("float64", "float32")
+        )
+        np.savez(
+            f"{job['outputs']}.{variant}.gradients.npz", **{k: np.asarray(v, np.float32) for k, v in truth.items()}
+        )
+        gradients[variant] = relative_errors(single, truth)
+    np.savez(job["outputs"], **{name: np.concatenate(parts) for name, parts in arrays.items()})
+    return {"nonce": job["nonce"], "versions": flax_vit.facts(), "gradients": gradients}
+
+
+def standard(job: dict) -> dict:
+    """The definition in NumPy: in float64 on the fixed images; in float32, as a good implementation, on the first."""
+    from vitport.backends import numpy as backend
+
+    architecture, params = model_of(job)
+    kept, fixed = TAPS.values(), np.load(job["fixed"])
+    say("the definition in float64")
+    runs = {"float64": backend.run(architecture, params, fixed, "classifier", "float64", kept)}
+    pixels = np.load(job["images"], mmap_mode="r")[:YARDSTICK_IMAGES]
+    for draw in range(DRAWS):
+        say(f"NumPy in float32, {draw + 1} of {DRAWS}")
+        nudged_pixels = nudged(np.asarray(pixels), draw)
+        runs[f"float32/{draw}"] = backend.run(architecture, params, nudged_pixels, "classifier", "float32", kept)
+    np.savez(job["outputs"], **{f"{run}/{tap}": taps[tap] for run, taps in runs.items() for tap in kept})
+    return {"nonce": job["nonce"], "versions": {"numpy": np.__version__}}
+
+
+TASKS: dict[str, Callable[[dict], dict]] = {"measure": measure, "reference": reference, "standard": standard}
+
+
+def subject_of(job: dict) -> Subject:
+    """What a job runs."""
+    architecture, params = model_of(job)
+    folder = Path(job["folder"]) if job["folder"] else None
+    return Subject(architecture, job["variant"], folder, params, job["port"])
+
+
+def labels_of(fixed: Images, classes: int) -> np.ndarray:
+    """The classes that losses take for true, (n,) int64: image i is of class i."""
+    return np.arange(len(fixed)) % classes
+
+
+def run_in_batches(runner: Runner, pixels: Images, size: int, tell: bool = False) -> Logits:
+    """All outputs, (n, c), `size` images at a time; the last batch may be smaller."""
+    started, parts = time.perf_counter(), []
+    for done, batch in _batches(pixels, size):
+        parts.append(runner(np.ascontiguousarray(batch)))
+        rate = done / (time.perf_counter() - started)
+        if tell:
+            say(f"{done} of {len(pixels)} images, {rate:.1f} images/s, {(len(pixels) - done) / rate:.0f} s left")
+    return np.concatenate(parts)
+
+
+def relative_errors(gradients: Params, truth: Params) -> dict[str, float]:
+    """By part of the network: RMS difference of the gradients over the RMS of the true ones."""
+    squares: dict[str, list[float]] = {}
+    for leaf in truth:
+        exact = np.asarray(truth[leaf], np.float64)
+        sums = squares.setdefault(part_of(leaf), [0.0, 0.0])
+        sums[0] += float(np.square(np.asarray(gradients[leaf], np.float64) - exact).sum())
+        sums[1] += float(np.square(exact).sum())
+    return {part: float(np.sqrt(error / exact)) if exact else error for part, (error, exact) in squares.items()}
+
+
+def noise(runner: Runner, pixels: Images, outputs: Logits, size: int, others: list[int]) -> dict:
+    """How far the backend is from itself: the first batch once more, and in batches of other sizes."""
+    again = _differs(runner, pixels[:size], outputs, size)
+    return {"repeat": again, "batches": [_differs(runner, pixels[: max(b + 1, 3)], outputs, b) for b in others]}
+
+
+def different_weights(module: ModuleType, subject: Subject) -> dict:
+    """The artifact's leaves that are not the checkpoint's, bit for bit."""
+    ours = module.weights(subject)
+    truth = module.expected(subject) if hasattr(module, "expected") else subject.params
+    different = [leaf for leaf in ours if leaf not in truth or not _bit_equal(ours[leaf], truth[leaf])]
+    return {"leaves": len(ours), "different": different[:10], "count": len(different)}
+
+
+def _thorough(
+    module: ModuleType, subject: Subject, runner: Runner, pixels: Images, outputs: Logits, job: dict, arrays: dict
+) -> dict:
+    """What else can be measured, by field of `Run`; arrays for the parent go into `arrays`."""
+    fixed, found = np.load(job["fixed"]), {}
+    say("repeating, and other batch sizes")
+    found["noise"] = noise(runner, pixels, outputs, job["batch"], job["batches"])
+    if hasattr(module, "weights") and not subject.port:
+        say("comparing the weights")
+        found["weights"] = different_weights(module, subject)
+    if hasattr(module, "semantic"):
+        say("running in float64")
+        semantic = module.semantic(subject, fixed)
+        if semantic:
+            arrays["semantic"], found["how"] = semantic
+    if hasattr(module, "gradients") and job["gradients"] and not subject.port:
+        say("gradients")
+        labels = labels_of(fixed, subject.architecture.num_classes)
+        with np.load(job["gradients"]) as truth:
+            found["gradients"] = relative_errors(module.gradients(subject, job["device"], fixed, labels), truth)
+    return found
+
+
+def _differs(runner: Runner, pixels: Images, outputs: Logits, size: int) -> dict:
+    """A run in batches of `size` beside `outputs`, whose first rows are of the same images."""
+    again = run_in_batches(runner, pixels, size)
+    expected = outputs[: len(again)]
+    delta = np.abs(np.subtract(again, expected, dtype=np.float64)).max()
+    equal = bool(np.array_equal(again, expected, equal_nan=True))
+    return {
+        "batch": size,
+        "images": len(again),
+        "max": float(delta) if np.isfinite(delta) else None,
+        "bit_equal": equal,
+    }
+
+
+def _bit_equal(one: np.ndarray, other: np.ndarray) -> bool:
+    """-0 is another weight than 0."""
+    return one.shape == other.shape and one.dtype == other.dtype and one.tobytes() == other.tobytes()
+
+
+def _batches(pixels: Images, size: int) -> Iterator[tuple[int, Images]]:
+    """Images done after each batch, and the batch."""
+    for start in range(0, len(pixels), size):
+        batch = pixels[start : start + size]
+        yield start + len(batch), batch
+
+
+def _peak_memory() -> int:
+    """Of this process until now, in bytes; Linux counts in kilobytes."""
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
