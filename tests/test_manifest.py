@@ -240,7 +240,9 @@ def test_formats_default_to_those_that_apply(written: Callable[[str], Path]) -> 
 
 
 def test_another_limit_needs_a_reason(written: Callable[[str], Path]) -> None:
-    read = manifest.read(written(VALID + "gates: {float32_ratio: 5, because: the device has no float64}\n"))
+    read = manifest.read(
+        written(VALID + "gates: {float32_ratio: 5, because: the device has no float64, expires: 2026-12-31}\n")
+    )
     assert read.gates.float32_ratio == 5.0
 
 
@@ -391,7 +393,7 @@ REFUSALS: dict[str, tuple[list[tuple[str, str]], str]] = {
     "opset": ([("license:", "onnx: {opset: 12}\nlicense:")], "15:8: onnx.opset: must be 17 or more, not 12"),
     "limit without a reason": (
         [("license:", "gates: {float32_ratio: 5}\nlicense:")],
-        "15:1: gates: float32_ratio 5 is not the default; say why in `because`",
+        "15:1: gates: float32_ratio 5 is not the default; say it in `because`",
     ),
     "limit of nothing": (
         [("license:", "gates: {float32_ratio: 0, because: x}\nlicense:")],

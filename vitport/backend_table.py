@@ -16,7 +16,7 @@ class Backend:
 
     artifact: the format that it runs, empty where it runs the checkpoint itself. packages: what must be installed.
     cast: whether it can run in bfloat16 and float16; the others' precision is fixed in the file, but for TF32.
-    devices: where it can run.
+    devices: where it can run. gradients: whether it can be fine-tuned, and its gradients be compared.
     """
 
     name: str
@@ -24,6 +24,7 @@ class Backend:
     packages: tuple[str, ...] = ()
     cast: bool = False
     devices: tuple[str, ...] = ("cpu", "cuda")
+    gradients: bool = False
 
     @property
     def module(self) -> str:
@@ -46,13 +47,13 @@ BACKENDS = MappingProxyType(
         row.name: row
         for row in (
             Backend("flax", packages=("jax", "flax"), cast=True),
-            Backend("saved_model", "saved_model", ("tensorflow",)),
-            Backend("torchscript", "torchscript", ("torch",), cast=True),
-            Backend("torch", packages=("torch",), cast=True),
+            Backend("saved_model", "saved_model", ("tensorflow",), gradients=True),
+            Backend("torchscript", "torchscript", ("torch",), cast=True, gradients=True),
+            Backend("torch", packages=("torch",), cast=True, gradients=True),
             Backend("onnx", "onnx", ("onnx", "onnxruntime")),
             Backend("onnx-reference", "onnx", ("onnx",), devices=("cpu",)),
-            Backend("timm", "safetensors-timm", ("torch", "timm"), cast=True),
-            Backend("transformers", "safetensors-transformers", ("torch", "transformers"), cast=True),
+            Backend("timm", "safetensors-timm", ("torch", "timm"), cast=True, gradients=True),
+            Backend("transformers", "safetensors-transformers", ("torch", "transformers"), cast=True, gradients=True),
             Backend("torch_export", "torch_export", ("torch",)),
             Backend("stablehlo", "stablehlo", ("jax",)),
         )

@@ -35,13 +35,15 @@ class Truth:
     """What one variant is compared with.
 
     outputs: the oracle's, in float64. ids: names of the images. labels: true classes, -1 where unknown; None for all.
-    classifier: whether outputs are logits, of which the largest means something.
+    classifier: whether outputs are logits, of which the largest means something. fixed: the oracle's outputs on the two
+    fixed images.
     """
 
     outputs: Logits
     ids: Sequence[str]
     labels: np.ndarray | None
     classifier: bool
+    fixed: Logits
 
     @property
     def spread(self) -> float:

@@ -142,6 +142,46 @@ def outcome(out: Path, listing: dict, timings: dict) -> None:
     print("limit: RMS error in percent of the largest allowed. × JAX: RMS error over that of JAX in float32.")
 
 
+def verification(report: Any, folder: Path) -> None:
+    """The table of a verification, what failed or did not run, and the verdict."""
+    judgement = report.judgement
+    rows = [
+        (
+            run.backend,
+            run.variant,
+            run.precision,
+            run.device,
+            judgement.runs[run.id],
+            _millionths(run.relative and run.relative.rms),
+            _scientific(run.error and run.error.max),
+            f"{run.top1.agree}/{run.top1.count}" if run.top1 else "-",
+            f"{run.speed.rate:.1f}" if run.speed else "-",
+            f"{run.speed.memory / MEGABYTE:.0f}" if run.speed else "-",
+        )
+        for run in report.runs
+    ]
+    headings = ("backend", "variant", "precision", "device", "verdict", "RMS", "max", "top-1", "images/s", "MB")
+    table(headings, rows, text=headings[:5])
+    for gate in judgement.gates:
+        if gate.verdict != "PASS":
+            print(f"\n{gate.verdict}  {gate.run}: {gate.reason.partition(chr(10))[0]}")
+    images = report.identity.images
+    print(
+        f"\n{judgement.verdict}  {report.name}, {_many(images.count, 'image')} ({images.source}); {folder}/report.html"
+    )
+    print(
+        "RMS: of the difference from Flax in float64, in millionths of the spread of the outputs. max: in their unit."
+    )
+
+
+def _millionths(relative: float | None) -> str:
+    return "-" if relative is None else f"{relative * 1e6:.3g}"
+
+
+def _scientific(value: float | None) -> str:
+    return "-" if value is None else f"{value:.1e}"
+
+
 def catalogue(rows: Sequence) -> None:
     """The table of manifests; what is wrong with a manifest below it."""
     table(

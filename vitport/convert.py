@@ -7,6 +7,7 @@ judged against the oracle; only if all pass do they take their final names.
 import platform
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
+from datetime import date
 from os.path import normpath
 from pathlib import Path
 
@@ -179,7 +180,7 @@ def _export_job(port: Manifest, asset: Asset, stage: Path, name: str, shared: di
 def _entry(port: Manifest, result: dict, reference: proof.Reference, which: tuple[str, str]) -> dict:
     """One artifact in `artifacts.json`. Raises ParityError where it is not the checkpoint's function."""
     name, variant = which
-    ratio = port.gates.float32_ratio
+    ratio = port.gates.ratio(date.today())
     error = proof.judge(f"{name} ({variant}) of {port.name}", np.load(result["outputs"]), reference, ratio)
     listed = result["files"]
     return {

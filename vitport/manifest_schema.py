@@ -4,6 +4,7 @@
 Each model checks its own fields. What needs two fields of different models, or the file's place, is `manifest.py`'s.
 """
 
+from datetime import date
 from typing import Annotated, Any, Literal
 
 from pydantic import (
@@ -19,6 +20,8 @@ from pydantic import (
 from vitport.architectures import PUBLISHED, VARIANTS, Architecture, ResNet
 from vitport.errors import UsageError
 from vitport.format_table import FORMATS
+from vitport.gate_rules import Rule
+from vitport.gates import FLOOR, RATIO
 from vitport.manifest_types import LIST, Address, Count, Identifier, Name, Sha256, Spdx, Text
 from vitport.opsets import DEFAULT, OPSETS
 from vitport.schema_text import describe_fields
@@ -188,18 +191,39 @@ class PublishedFields(_Model):
 
 
 class GatesFields(_Model):
-    """Limits of the parity gates, where they can be chosen."""
+    """Limits of the parity gates, where this checkpoint needs others than the default ones."""
 
-    float32_ratio: Annotated[float, Field(gt=0, allow_inf_nan=False)] = 3.0
+    float32_ratio: Annotated[float, Field(gt=0, allow_inf_nan=False)] = RATIO
     """RMS error of an artifact to the float64 oracle, in multiples of a good float32 implementation's, at most."""
     because: Text | None = None
     """Why the limit is not the default one; required when it is not."""
+    expires: Annotated[date, Field(strict=False)] | None = None
+    """The last day on which the other limit counts, as 2026-12-31; required when it is not the default one."""
+    rules: Annotated[tuple[Rule, ...], Field(strict=False)] = ()
+    """Rules of `vitport verify` for this checkpoint, after those of the policy; docs/policy.md has their fields."""
 
     @model_validator(mode="after")
     def _has_a_reason(self) -> "GatesFields":
-        if self.float32_ratio != GatesFields.model_fields["float32_ratio"].default and not self.because:
-            raise ValueError(f"float32_ratio {self.float32_ratio:g} is not the default; say why in `because`")
+        if self.float32_ratio != RATIO:
+            for field in ("because", "expires"):
+                if not getattr(self, field):
+                    raise ValueError(f"float32_ratio {self.float32_ratio:g} is not the default; say it in `{field}`")
+        for rule in self.rules:
+            if rule.expires is None:
+                raise ValueError(f"the rule for {rule.gate} needs a date in `expires`: an exception is not for ever")
         return self
+
+    def ratio(self, today: date) -> float:
+        """The limit that counts today."""
+        return RATIO if self.expires and self.expires < today else self.float32_ratio
+
+    @property
+    def overrides(self) -> tuple[Rule, ...]:
+        """All of it as rules of a policy."""
+        if self.float32_ratio == RATIO:
+            return self.rules
+        facts = {"because": self.because, "expires": self.expires, "precision": ("float32",)}
+        return (Rule(gate="numeric", limit=self.float32_ratio, floor=FLOOR, **facts), *self.rules)
 
 
 def _by_type(value: Any) -> str | None:
@@ -270,4 +294,4 @@ class ManifestFields(_Model):
 
 def json_schema() -> dict[str, Any]:
     """The JSON schema of a manifest, for editors and for `jsonschema`; a field's docstring is its description."""
-    return describe_fields(ManifestFields, __file__, globals())
+    return describe_fields(ManifestFields, __name__, Rule.__module__)

@@ -47,44 +47,51 @@ def measure(job: dict) -> dict:
     arrays = {"outputs": outputs}
     if job["thorough"]:
         result |= _thorough(module, subject, runner, pixels, outputs, job, arrays)
-    np.savez(job["outputs"], **arrays)
-    return {
-        **result,
-        "versions": dict(module.VERSIONS),
-        "nonce": job["nonce"],
-        "fed": images.digest(pixels),
-        "sha256": artifacts.sha256(Path(job["outputs"])),
-    }
+    return {**result, "fed": images.digest(pixels), **_left(job, dict(module.VERSIONS), **arrays)}
 
 
 def reference(job: dict) -> dict:
-    """Flax in float64 on the images and on the fixed ones, both variants; gradients in float64 and float32."""
+    """Flax in float64 on the images and on the fixed ones, both variants."""
+    flax_vit = _flax()
+    architecture, params = model_of(job)
+    arrays: dict[str, list[Logits]] = {}
+    for name in ("images", "fixed"):
+        pixels = np.load(job[name], mmap_mode="r")
+        for done, batch in _batches(pixels, ORACLE_BATCH):
+            taps = flax_vit.run(architecture, params, np.asarray(batch), "float64")
+            for tap in TAPS.values():
+                arrays.setdefault(f"{name}/{tap}", []).append(taps[tap])
+            say(f"the oracle in float64, {name}: {done} of {len(pixels)}")
+    return _left(job, flax_vit.facts(), **{name: np.concatenate(parts) for name, parts in arrays.items()})
+
+
+def gradients(job: dict) -> dict:
+    """Flax's gradients in float64 on the fixed images, and how far its own in float32 are from them."""
+    flax_vit = _flax()
+    architecture, params = model_of(job)
+    fixed = np.load(job["fixed"])
+    labels = labels_of(fixed, architecture.num_classes)
+    say("the oracle's gradients in float64")
+    truth = flax_vit.gradients(architecture, params, fixed, labels, job["variant"], "float64")
+    say("Flax's gradients in float32")
+    single = flax_vit.gradients(architecture, params, fixed, labels, job["variant"], "float32")
+    result = {"reference": relative_errors(single, truth)}
+    halved = {leaf: np.asarray(array, np.float32) for leaf, array in truth.items()}
+    return result | _left(job, flax_vit.facts(), **halved)
+
+
+def _flax() -> ModuleType:
     say("importing jax and flax")
     formats.import_packages("the oracle", formats.ORACLE_PACKAGES)
     from vitport.reference import flax_vit
 
-    architecture, params = model_of(job)
-    arrays, gradients = {}, {}
-    for name in ("images", "fixed"):
-        pixels = np.load(job[name], mmap_mode="r")
-        for done, batch in _batches(pixels, ORACLE_BATCH):
-            say(f"the oracle in float64, {name}: {done} of {len(pixels)}")
-            taps = flax_vit.run(architecture, params, np.asarray(batch), "float64")
-            for tap in TAPS.values():
-                arrays.setdefault(f"{name}/{tap}", []).append(taps[tap])
-    fixed = np.load(job["fixed"])
-    for variant in job["gradients"]:
-        say(f"gradients of the {variant}")
-        truth, single = (
-            flax_vit.gradients(architecture, params, fixed, labels_of(fixed, architecture.num_classes), variant, dtype)
-            for dtype in ("float64", "float32")
-        )
-        np.savez(
-            f"{job['outputs']}.{variant}.gradients.npz", **{k: np.asarray(v, np.float32) for k, v in truth.items()}
-        )
-        gradients[variant] = relative_errors(single, truth)
-    np.savez(job["outputs"], **{name: np.concatenate(parts) for name, parts in arrays.items()})
-    return {"nonce": job["nonce"], "versions": flax_vit.facts(), "gradients": gradients}
+    return flax_vit
+
+
+def _left(job: dict, versions: dict, **arrays: np.ndarray) -> dict:
+    """Writes the arrays, and says whose they are."""
+    np.savez(job["outputs"], **arrays)
+    return {"nonce": job["nonce"], "versions": versions, "sha256": artifacts.sha256(Path(job["outputs"]))}
 
 
 def standard(job: dict) -> dict:
@@ -100,11 +107,16 @@ def standard(job: dict) -> dict:
         say(f"NumPy in float32, {draw + 1} of {DRAWS}")
         nudged_pixels = nudged(np.asarray(pixels), draw)
         runs[f"float32/{draw}"] = backend.run(architecture, params, nudged_pixels, "classifier", "float32", kept)
-    np.savez(job["outputs"], **{f"{run}/{tap}": taps[tap] for run, taps in runs.items() for tap in kept})
-    return {"nonce": job["nonce"], "versions": {"numpy": np.__version__}}
+    arrays = {f"{run}/{tap}": taps[tap] for run, taps in runs.items() for tap in kept}
+    return _left(job, {"numpy": np.__version__}, **arrays)
 
 
-TASKS: dict[str, Callable[[dict], dict]] = {"measure": measure, "reference": reference, "standard": standard}
+TASKS: dict[str, Callable[[dict], dict]] = {
+    "measure": measure,
+    "reference": reference,
+    "gradients": gradients,
+    "standard": standard,
+}
 
 
 def subject_of(job: dict) -> Subject:

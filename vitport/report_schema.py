@@ -443,4 +443,4 @@ def parse(document: object, path: str) -> Report:
 
 def json_schema() -> dict[str, Any]:
     """The JSON Schema of a report; a field's docstring is its description."""
-    return describe_fields(Report, __file__, globals())
+    return describe_fields(Report, __name__)

@@ -1,7 +1,8 @@
 """JSON Schemas of pydantic models, described by the strings below their fields."""
 
 import ast
-from collections.abc import Iterator, Mapping
+import sys
+from collections.abc import Iterator
 from inspect import cleandoc
 from itertools import pairwise
 from pathlib import Path
@@ -10,18 +11,19 @@ from typing import Any
 DIALECT = "https://json-schema.org/draft/2020-12/schema"
 
 
-def describe_fields(root: Any, file: str, models: Mapping[str, Any]) -> dict[str, Any]:
-    """The schema of the model `root`, which `file` defines with those that it is made of. models: by class name.
+def describe_fields(root: Any, *modules: str) -> dict[str, Any]:
+    """The schema of the model `root`, whose models are defined in `modules`, named as in `sys.modules`.
 
-    The strings are read from the file only when a schema is written: pydantic's `use_attribute_docstrings` would do so
+    The strings are read from the files only when a schema is written: pydantic's `use_attribute_docstrings` would do so
     at every start, for a quarter of the time that `vitport list` may take.
     """
     schema = {"$schema": DIALECT, **root.model_json_schema()}
     found = {root.__name__: schema, **schema["$defs"]}
-    for model, field, text in _docstrings(Path(file)):
-        name = models[model].model_fields[field].alias or field
-        if model in found:
-            found[model]["properties"][name]["description"] = text
+    for module in map(sys.modules.__getitem__, modules):
+        for model, field, text in _docstrings(Path(module.__file__)):
+            name = getattr(module, model).model_fields[field].alias or field
+            if model in found:
+                found[model]["properties"][name]["description"] = text
     return schema
 
 

@@ -7,19 +7,12 @@ from pathlib import Path
 import click
 
 from vitport.cli.group import command
+from vitport.cli.words import words
 
 FORMATS_HELP = (
     "Only these, of all that the architecture can have; `safetensors` is every safetensors folder. "
     "`torch_export` and `stablehlo` are made only where they are named."
 )
-
-
-def _words(context: click.Context, option: click.Parameter, value: str | None) -> tuple[str, ...]:
-    """`a,b` as a tuple; empty only where the option is not given."""
-    words = tuple(word.strip() for word in (value or "").split(",") if word.strip())
-    if value is not None and not words:
-        raise click.BadParameter("names nothing; leave the option out for all.", context, option)
-    return words
 
 
 def _text(context: click.Context, option: click.Parameter, value: str | None) -> str | None:
@@ -33,8 +26,8 @@ def _text(context: click.Context, option: click.Parameter, value: str | None) ->
 @click.argument("manifest")
 @click.option("--asset", callback=_text, metavar="FILE|URL", help="The checkpoint, if not where the manifest says.")
 @click.option("--out", type=click.Path(path_type=Path, file_okay=False), help="Output folder.  [build/<name>]")
-@click.option("--format", "formats", callback=_words, metavar="A,B", help=FORMATS_HELP)
-@click.option("--variant", "variants", callback=_words, metavar="A,B", help="Only these: classifier, features.")
+@click.option("--format", "formats", callback=words, metavar="A,B", help=FORMATS_HELP)
+@click.option("--variant", "variants", callback=words, metavar="A,B", help="Only these: classifier, features.")
 @click.option("--opset", type=int, help="ONNX opset.  [the manifest's, 20]")
 @click.option("--resolution", type=click.IntRange(1), help="Side of the input; position embeddings are resized.")
 @click.option("--device", type=click.Choice(("cpu", "cuda")), help="Where the artifacts run for their proof.  [cpu]")

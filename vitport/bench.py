@@ -1,0 +1,141 @@
+"""Where the runs of a verification are made: one child at a time, its result checked, or taken from an earlier one."""
+
+import secrets
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from functools import cached_property
+from pathlib import Path
+
+import numpy as np
+
+from vitport import artifacts, jobs
+from vitport.architectures import Architecture
+from vitport.assets import Asset
+from vitport.errors import BackendError
+from vitport.formats import ORACLE_PACKAGES
+from vitport.image_sets import ImageSet
+from vitport.job_arguments import identity
+from vitport.jobs import Job, Watch
+from vitport.outputs_store import Store, key_of
+
+
+class Untrusted(BackendError):
+    """A child's result can't be what it was asked for: another run's, of other images, or changed since.
+
+    cause: as `report_schema.Cause` has it.
+    """
+
+    def __init__(self, cause: str, message: str) -> None:
+        super().__init__(message)
+        self.cause = cause
+
+
+@dataclass(frozen=True, slots=True)
+class Errand:
+    """A job of `measuring.py`. packages: whose versions its outputs depend on. facts: arguments that they depend on.
+    places: arguments that they don't."""
+
+    name: str
+    task: str
+    packages: Sequence[str]
+    facts: Mapping = field(default_factory=dict)
+    places: Mapping = field(default_factory=dict)
+    device: str = "cpu"
+
+
+@dataclass(frozen=True)
+class Result:
+    """What a child left. facts: its JSON. path: its arrays. reused: whether an earlier verification made them."""
+
+    facts: dict
+    path: Path
+    reused: bool = False
+
+    @cached_property
+    def arrays(self) -> dict[str, np.ndarray]:
+        """Read once; they are a few thousand numbers an image."""
+        with np.load(self.path) as file:
+            return dict(file)
+
+
+@dataclass(frozen=True)
+class Bench:
+    """What all runs of a verification share. timeout: seconds for each. program: the module that a child runs.
+    gradients: results of the oracle's, by variant, as they are needed."""
+
+    architecture: Architecture
+    asset: Asset
+    scratch: Path
+    pictures: ImageSet
+    fixed: Path
+    store: Store
+    watch: Watch
+    timeout: float
+    program: str = "vitport.worker"
+    gradients: dict[str, dict] = field(default_factory=dict)
+
+    def run(self, errand: Errand, gradients: bool = False) -> Result:
+        """The result of an errand. gradients: whether it is to be held to the oracle's.
+
+        Raises BackendError, EnvironmentFault, AssetError or CheckpointError as the child did, and `Untrusted`.
+        """
+        key = self._key(errand)
+        kept = self.store.load(key)
+        if kept:
+            self.watch(errand.name, "done, by an earlier run")
+            return Result(*kept, reused=True)
+        places = {**errand.places, "gradients": ""}
+        found = None
+        if gradients:
+            found = self._gradients(errand.facts["variant"])
+            places["gradients"] = found["outputs"]
+        value = self._child(errand, places)
+        if found:
+            value["gradients_reference"] = found["reference"]
+        outputs = Path(value.pop("outputs"))
+        self.store.save(key, value, outputs)
+        return Result(value, outputs)
+
+    def _key(self, errand: Errand) -> str:
+        depends = {**errand.facts, "task": errand.task, "device": errand.device, "asset": self.asset.sha256}
+        depends |= {"images": self.pictures.sha256, "architecture": asdict(self.architecture)}
+        return key_of(tuple(errand.packages), **depends)
+
+    def _gradients(self, variant: str) -> dict:
+        """The oracle's, made when they are first needed: they are as large as the checkpoint, and not kept."""
+        errand = Errand(f"gradients.{variant}", "gradients", ORACLE_PACKAGES, {"variant": variant})
+        if variant not in self.gradients:
+            self.gradients[variant] = self._child(errand, {})
+        return self.gradients[variant]
+
+    def _child(self, errand: Errand, places: Mapping) -> dict:
+        """Runs a job and returns its result, believed as far as it can be checked."""
+        name = errand.name.replace("/", ".").replace(":", ".")
+        outputs, nonce = self.scratch / f"{name}.npz", secrets.token_hex(16)
+        arguments = {
+            "asset": str(self.asset.path),
+            "identity": identity(self.asset.path),
+            "architecture": asdict(self.architecture),
+            "any_value": [],
+            "images": str(self.pictures.path),
+            "fixed": str(self.fixed),
+            "outputs": str(outputs),
+            "nonce": nonce,
+            **errand.facts,
+            **places,
+        }
+        job = Job(name, errand.task, arguments, errand.device, alone=True, program=self.program)
+        started = time.monotonic()
+        value = jobs.run([job], self.scratch, lambda _, text: self.watch(errand.name, text), self.timeout)[name]
+        self._believe(errand, value, nonce, outputs)
+        return {**value, "wall": time.monotonic() - started, "outputs": str(outputs)}
+
+    def _believe(self, errand: Errand, value: dict, nonce: str, outputs: Path) -> None:
+        """Raises `Untrusted` where a result is not of this job."""
+        if value.get("nonce") != nonce:
+            raise Untrusted("stale", f"{errand.name} left the result of another run")
+        if value.get("fed", self.pictures.sha256) != self.pictures.sha256:
+            raise Untrusted("fed", f"{errand.name} was fed other images: {value['fed']}, not {self.pictures.sha256}")
+        if not outputs.is_file() or artifacts.sha256(outputs) != value.get("sha256"):
+            raise Untrusted("stale", f"{errand.name} left other outputs than it says")

@@ -1,0 +1,70 @@
+"""`vitport verify`."""
+
+import shlex
+import sys
+from pathlib import Path
+
+import click
+
+from vitport.cli.group import command
+from vitport.cli.words import numbers, words
+
+PORT_HELP = "A published port to judge too: a SavedModel folder, a Hugging Face or timm folder, an ONNX file."
+
+
+@command()
+@click.argument("manifest")
+@click.option("--artifacts", type=click.Path(path_type=Path, file_okay=False), metavar="DIR", help="[build/<name>]")
+@click.option("--asset", metavar="FILE|URL", help="The checkpoint, if not where the manifest says.")
+@click.option("--backends", callback=words, metavar="A,B", help="Only these, and each must run.  [all there are]")
+@click.option("--variant", "variants", callback=words, metavar="A,B", help="Only these: classifier, features.")
+@click.option("--precision", "precisions", callback=words, metavar="A,B", help="Of float32, tf32, bfloat16, float16.")
+@click.option("--device", "devices", callback=words, metavar="A,B", help="cpu, cuda, or both.  [cpu]")
+@click.option(
+    "--batches", callback=numbers, metavar="8,1,2", help="Images at a time; others are tried on a few images."
+)
+@click.option("--images", metavar="DIR|seeded|golden", help="Pictures in a folder, or what vitport draws.  [seeded]")
+@click.option("--count", type=click.IntRange(1, 100_000), help="Seeded images.  [16]")
+@click.option("--port", "ports", multiple=True, metavar="NAME=PATH", help=PORT_HELP)
+@click.option(
+    "--policy", type=click.Path(path_type=Path, dir_okay=False), help="Rules after those of the default policy."
+)
+@click.option("--report", type=click.Path(path_type=Path, file_okay=False), help="Folder of it.  [reports/<name>]")
+@click.option("--cache", type=click.Path(path_type=Path, file_okay=False), help="Folder of downloads.")
+@click.option("--offline", is_flag=True, help="Never touch the network; use the cache.")
+@click.option("--fresh", is_flag=True, help="Run everything, whatever was run before with the same inputs.")
+@click.option("--timeout", type=click.FloatRange(min=1), help="Seconds that one backend may take.  [1800]")
+@click.option("--json", "as_json", is_flag=True, help="Print the report as JSON.")
+@click.option("--quiet", is_flag=True, help="No progress.")
+def verify(manifest: str, as_json: bool, quiet: bool, **options: object) -> None:
+    """Verify artifacts: run each in every backend, and judge the numbers.
+
+    Every backend runs in a process of its own, on the same images, and is held to Flax in float64. The report goes to
+    reports/<name>/: report.json, report.md, report.html, junit.xml.
+
+    Exit code 0: everything that was asked for ran and passed. 1: a gate failed. 5 or 6: something required did not run.
+
+    \b
+    Examples:
+      vitport verify manifests/s16.yaml
+      vitport verify s16 --backends onnx,torchscript --batches 8,1,3
+      vitport verify s16 --device cuda --precision float32,tf32,bfloat16
+      vitport verify s16 --port hub=path/to/saved_model --images pictures/
+    """
+    from vitport import console
+    from vitport import verify as story
+    from vitport.manifest import find
+    from vitport.trials import ports
+
+    given = {name: value for name, value in options.items() if value not in (None, ())}
+    given["ports"] = ports(given.get("ports", ()))
+    request = story.Request(manifest=find(manifest), command=shlex.join(["vitport", *sys.argv[1:]]), **given)
+    with console.Progress(quiet or as_json) as watch:
+        report, folder = story.verify(request, watch, watch.bytes("asset", "fetched"))
+    if as_json:
+        from vitport.rendering import json_text
+
+        print(json_text(report))
+    else:
+        console.verification(report, folder)
+    sys.exit(report.judgement.exit_code)

@@ -1,0 +1,19 @@
+"""Lists in one option: `a,b`."""
+
+import click
+
+
+def words(context: click.Context, option: click.Parameter, value: str | None) -> tuple[str, ...]:
+    """`a,b` as a tuple; empty only where the option is not given."""
+    found = tuple(word.strip() for word in (value or "").split(",") if word.strip())
+    if value is not None and not found:
+        raise click.BadParameter("names nothing; leave the option out for all.", context, option)
+    return found
+
+
+def numbers(context: click.Context, option: click.Parameter, value: str | None) -> tuple[int, ...]:
+    """`8,1` as whole numbers from 1."""
+    found = words(context, option, value)
+    if not all(word.isdecimal() and 0 < int(word) <= 100_000 for word in found):
+        raise click.BadParameter(f"{value}: must be whole numbers from 1 to 100000, as in 8,1,2", context, option)
+    return tuple(map(int, found))

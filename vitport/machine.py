@@ -1,0 +1,28 @@
+"""Where a verification ran: processor, memory, GPU and the versions of everything that took part."""
+
+import os
+import platform
+from collections.abc import Iterable
+
+from vitport import __version__
+from vitport.bench import Result
+from vitport.outputs_store import processor
+from vitport.report_schema import Machine
+
+
+def machine(results: Iterable[object]) -> Machine:
+    """Of this process, and what its children said."""
+    facts = [result.facts for result in results if isinstance(result, Result)]
+    versions = {"vitport": __version__, "python": platform.python_version()}
+    for each in facts:
+        versions |= each.get("versions", {})
+    reported = [each["facts"].get("reported", "") for each in facts if "facts" in each]
+    gpus = [words for words in reported if words.lower().startswith(("cuda", "gpu"))]
+    return Machine(
+        platform=platform.platform(),
+        processor=processor(),
+        cores=len(os.sched_getaffinity(0)),
+        memory=os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"),
+        gpu=gpus[0].partition(": ")[2] if gpus else None,
+        versions=dict(sorted(versions.items())),
+    )

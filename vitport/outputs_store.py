@@ -1,0 +1,98 @@
+"""Outputs of earlier runs, by a digest of everything that they depend on: a second verification takes seconds.
+
+A run's key is made of what was run (hashes of artifact, checkpoint and images), how (backend, precision, device, batch
+sizes), and by what (versions of the packages, the source of vitport, the processor). What is kept carries its own
+hash, and is thrown away where that is wrong.
+"""
+
+import contextlib
+import hashlib
+import json
+import os
+import platform
+import shutil
+from functools import cache
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+from vitport import artifacts
+from vitport.appearing import appearing
+
+FOLDER = "outputs"
+"""In the cache."""
+
+MOST = 400
+"""Runs that are kept; the oldest go. One of ten thousand logits on 16 images is 700 kB."""
+
+
+class Store:
+    """What is kept in one cache; with `fresh` nothing is taken from it."""
+
+    def __init__(self, cache: Path, fresh: bool) -> None:
+        self._folder, self._fresh = cache / FOLDER, fresh
+
+    def load(self, key: str) -> tuple[dict, Path] | None:
+        """The facts of a run and the file of its arrays; None where there are none, or not whole."""
+        facts_path, arrays = self._paths(key)
+        if self._fresh:
+            return None
+        try:
+            facts = json.loads(facts_path.read_text())
+            whole = facts["key"] == key and artifacts.sha256(arrays) == facts["result"]["sha256"]
+        except (OSError, ValueError, KeyError, TypeError):
+            return None
+        return (facts["result"], arrays) if whole else None
+
+    def save(self, key: str, result: dict, arrays: Path) -> None:
+        """Keeps a run; a cache that can't be written is no reason to fail."""
+        facts_path, kept = self._paths(key)
+        with contextlib.suppress(Exception):
+            self._folder.mkdir(parents=True, exist_ok=True)
+            with appearing(kept) as file, arrays.open("rb") as source:
+                shutil.copyfileobj(source, file)
+            with appearing(facts_path) as file:
+                file.write(json.dumps({"key": key, "result": result}).encode())
+            self._drop_oldest()
+
+    def _paths(self, key: str) -> tuple[Path, Path]:
+        return self._folder / f"{key}.json", self._folder / f"{key}.npz"
+
+    def _drop_oldest(self) -> None:
+        found = sorted(self._folder.glob("*.json"), key=os.path.getmtime)
+        for path in found[:-MOST]:
+            path.unlink(missing_ok=True)
+            path.with_suffix(".npz").unlink(missing_ok=True)
+
+
+def key_of(packages: tuple[str, ...], **facts: Any) -> str:
+    """SHA-256 of all that outputs depend on. packages: whose versions count. facts: the rest, as JSON has it."""
+    whole = {**facts, "versions": {name: version(name) for name in packages}, **_makers()}
+    return hashlib.sha256(json.dumps(whole, sort_keys=True).encode()).hexdigest()
+
+
+def version(package: str) -> str:
+    """Of an installed package, without importing it; empty where it is not installed under that name."""
+    try:
+        return metadata.version(package)
+    except metadata.PackageNotFoundError:
+        return ""
+
+
+@cache
+def _makers() -> dict[str, str]:
+    """The source of vitport, the interpreter and the processor."""
+    root = Path(__file__).parent
+    digest = hashlib.sha256()
+    for path in sorted(root.rglob("*.py")):
+        digest.update(path.relative_to(root).as_posix().encode() + path.read_bytes())
+    return {"vitport": digest.hexdigest(), "python": platform.python_version(), "processor": processor()}
+
+
+def processor() -> str:
+    """The CPU's name and how many of its cores may be used: kernels differ with both."""
+    name = platform.processor() or platform.machine()
+    with contextlib.suppress(OSError):
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+        name = next((line.partition(": ")[2] for line in lines if line.startswith("model name")), name)
+    return f"{name} × {len(os.sched_getaffinity(0))}"

@@ -1,0 +1,96 @@
+"""A result as a report has it: numbers where a trial ran, a cause and what to do where it did not."""
+
+import numpy as np
+
+from vitport.bench import Result, Untrusted
+from vitport.comparison import Truth, number, numbers
+from vitport.errors import AssetError, EnvironmentFault, Hung, OutOfMemory, VitportError
+from vitport.metrics import error
+from vitport.report_schema import BatchNoise, Gradient, Gradients, Noise, Run, Semantic, Speed, Weights
+from vitport.runners import Inapplicable
+from vitport.trials import Trial
+
+LOSSES = {
+    "classifier": "mean cross-entropy, image i taken to be of class i",
+    "features": "half the mean square of the pre-logits, mean over images",
+}
+
+CAUSES = (
+    (Inapplicable, "inapplicable"),
+    (EnvironmentFault, "environment"),
+    (Hung, "timeout"),
+    (OutOfMemory, "memory"),
+    (AssetError, "crashed"),
+    (VitportError, "crashed"),
+)
+"""Kind of an error to the cause that the report names; the first that fits counts."""
+
+
+def did_not_run(trial: Trial, problem: VitportError) -> Run:
+    """A trial without numbers."""
+    cause = (
+        problem.cause if isinstance(problem, Untrusted) else next(n for kind, n in CAUSES if isinstance(problem, kind))
+    )
+    return Run(**_head(trial), status="NOT RUN", cause=cause, reason=str(problem))
+
+
+def ran(trial: Trial, result: Result, truth: Truth) -> Run:
+    """A trial with all its numbers; NOT RUN where its outputs have another shape than the oracle's."""
+    facts, outputs = result.facts, result.arrays["outputs"]
+    try:
+        found = numbers(outputs, truth)
+    except ValueError as problem:
+        return Run(**_head(trial), status="NOT RUN", cause="shape", reason=str(problem))
+    return Run(
+        **_head(trial),
+        status="RAN",
+        reused=result.reused,
+        facts=facts["facts"],
+        fed=facts["fed"],
+        outputs=facts["sha256"],
+        speed=Speed(**facts["speed"], wall=facts["wall"]),
+        **found,
+        **_thorough(trial, result, truth),
+    )
+
+
+def _cause(problem: VitportError) -> str:
+    if isinstance(problem, Untrusted):
+        return problem.cause
+    return next(cause for kind, cause in CAUSES if isinstance(problem, kind))
+
+
+def _head(trial: Trial) -> dict:
+    return {
+        "id": trial.id,
+        "backend": trial.name,
+        "variant": trial.variant,
+        "precision": trial.precision,
+        "device": trial.device,
+        "required": trial.required,
+    }
+
+
+def _thorough(trial: Trial, result: Result, truth: Truth) -> dict:
+    """What was measured beside the outputs."""
+    facts, found = result.facts, {}
+    if "noise" in facts:
+        repeat, *others = (BatchNoise(**each) for each in (facts["noise"]["repeat"], *facts["noise"]["batches"]))
+        found["noise"] = Noise(repeat=repeat, batches=others)
+    if "weights" in facts:
+        found["weights"] = Weights(**facts["weights"])
+    if "how" in facts:
+        found["semantic"] = Semantic(relative=_relative(result.arrays["semantic"], truth), how=facts["how"])
+    if "gradients" in facts:
+        reference = facts["gradients_reference"]
+        parts = [
+            Gradient(name=name, relative=number(value), reference=number(reference[name]))
+            for name, value in facts["gradients"].items()
+        ]
+        found["gradients"] = Gradients(loss=LOSSES[trial.variant], images=len(truth.fixed), parts=parts)
+    return found
+
+
+def _relative(outputs: np.ndarray, truth: Truth) -> float | None:
+    """RMS difference on the fixed images; null for another shape."""
+    return number(error(outputs, truth.fixed).relative) if outputs.shape == truth.fixed.shape else None

@@ -1,0 +1,169 @@
+"""What a verification runs: one trial a backend, variant, precision and device, and for each what it runs on.
+
+Names are chosen here, and everything that can be known without a framework is said here.
+"""
+
+import re
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from vitport import artifacts, runners
+from vitport.architectures import VARIANTS
+from vitport.backend_table import BACKENDS, PRECISIONS, Backend
+from vitport.devices import DEVICES
+from vitport.errors import UsageError
+from vitport.manifest_errors import suggestion
+
+PORT = "port:"
+"""Before the name of a published port."""
+
+
+@dataclass(frozen=True, slots=True)
+class Port:
+    """A published port: its name in the report, its folder or file, and the backend that can open it."""
+
+    name: str
+    path: Path
+    backend: str
+    sha256: str
+    variant: str = "classifier"
+
+
+def ports(asked: Sequence[str], variant: str = "classifier") -> tuple[Port, ...]:
+    """Published ports from `NAME=PATH` each. Raises UsageError, and AssetError for what no backend can open."""
+    found = []
+    for text in asked:
+        name, separator, path = text.partition("=")
+        if not separator or not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_.-]*", name):
+            raise UsageError(f"--port {text}: write NAME=PATH, the name in letters, digits, - and _")
+        if not Path(path).exists():
+            raise UsageError(f"--port {text}: there is no {path}")
+        found.append(Port(name, Path(path), runners.kind(Path(path)), _digest(Path(path)), variant))
+    if len({port.name for port in found}) < len(found):
+        raise UsageError("two ports have the same name")
+    return tuple(found)
+
+
+def _digest(path: Path) -> str:
+    return artifacts.digest(artifacts.files(path)) if path.is_dir() else artifacts.sha256(path)
+
+
+@dataclass(frozen=True, slots=True)
+class Trial:
+    """One run to come. name: the backend's in the report. folder: of what is run, None for the checkpoint itself.
+
+    thorough: whether what does not depend on the precision is measured too. impossible: why it can't run.
+    """
+
+    name: str
+    backend: str
+    variant: str
+    precision: str
+    device: str
+    folder: Path | None
+    sha256: str
+    required: bool
+    thorough: bool
+    impossible: str | None = None
+
+    @property
+    def id(self) -> str:
+        return f"{self.name}/{self.variant}/{self.precision}/{self.device}"
+
+    @property
+    def port(self) -> bool:
+        return self.name.startswith(PORT)
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """What the command line asks for; empty means everything.
+
+    listing: `artifacts.json` in `out`, None where there are no artifacts. checkpoint: SHA-256 of it.
+    """
+
+    backends: Sequence[str]
+    variants: Sequence[str]
+    precisions: Sequence[str]
+    devices: Sequence[str]
+    out: Path
+    listing: dict | None
+    checkpoint: str
+    ports: Sequence[Port] = ()
+
+
+def plan(asked: Asked) -> list[Trial]:
+    """Every trial, in the order of the table of backends, then the ports. Raises UsageError for what does not exist."""
+    backends = choose(asked.backends, tuple(BACKENDS), "backend")
+    precisions, devices = choose(asked.precisions, PRECISIONS, "precision"), choose(asked.devices, DEVICES, "device")
+    trials = [
+        trial
+        for name in backends
+        for device in devices
+        for precision in precisions
+        for trial in _trials(BACKENDS[name], precision, device, asked)
+    ]
+    trials += [
+        _of_port(port, precision, device) for port in asked.ports for device in devices for precision in precisions
+    ]
+    if not trials:
+        raise UsageError(
+            f"there is nothing to verify in {asked.out}; make it first: vitport convert MANIFEST --out DIR"
+        )
+    return trials
+
+
+def choose(asked: Sequence[str], known: Sequence[str], kind: str) -> tuple[str, ...]:
+    """`asked` in the order of `known`; all backends, the first precision or device where nothing is asked."""
+    for name in asked:
+        if name not in known:
+            hint = suggestion(name, known) or f"there are {', '.join(known)}"
+            raise UsageError(f"unknown {kind} {name!r}; {hint}")
+    if not asked:
+        return tuple(known) if kind in ("backend", "variant") else tuple(known[:1])
+    return tuple(name for name in known if name in asked)
+
+
+def _trials(row: Backend, precision: str, device: str, asked: Asked) -> Iterator[Trial]:
+    """Of one backend: a trial a variant that it has something to run of."""
+    wanted = choose(asked.variants, VARIANTS, "variant")
+    impossible = row.impossible(precision, device)
+    for variant, folder, digest in _subjects(row, asked):
+        if variant in wanted:
+            yield Trial(
+                name=row.name,
+                backend=row.name,
+                variant=variant,
+                precision=precision,
+                device=device,
+                folder=folder,
+                sha256=digest,
+                required=row.name in asked.backends and not impossible,
+                thorough=precision == "float32",
+                impossible=impossible,
+            )
+    if row.artifact and row.name in asked.backends and not list(_subjects(row, asked)):
+        raise UsageError(
+            f"--backends {row.name} runs {row.artifact}, and {asked.out} has none; make it: vitport convert"
+        )
+
+
+def _subjects(row: Backend, asked: Asked) -> Iterator[tuple[str, Path | None, str]]:
+    """Variant, folder and digest of what a backend can run."""
+    listed = asked.listing["artifacts"] if asked.listing else []
+    if row.artifact:
+        for entry in listed:
+            if entry["format"] == row.artifact:
+                yield entry["variant"], asked.out / artifacts.folder(entry), entry["sha256"]
+    else:
+        there = {entry["variant"] for entry in listed} or set(VARIANTS)
+        yield from ((variant, None, asked.checkpoint) for variant in VARIANTS if variant in there)
+
+
+def _of_port(port: Port, precision: str, device: str) -> Trial:
+    row = BACKENDS[port.backend]
+    impossible = row.impossible(precision, device)
+    name = f"{PORT}{port.name}"
+    facts = {"folder": port.path, "sha256": port.sha256, "required": not impossible, "thorough": precision == "float32"}
+    return Trial(name, port.backend, port.variant, precision, device, **facts, impossible=impossible)
