@@ -8,6 +8,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from vitport.svg import Pixels, element, line_down, picture, text
+from vitport.wording import SUPERSCRIPT, micro, one_line
 
 ERF_GELU = 2.5e-4
 """Relative RMS error of the commonest slip, erf in place of tanh in GELU, for orientation. Measured in float64 on the
@@ -36,8 +37,6 @@ STYLE = """\
 .fail { fill: none; stroke: var(--fail); stroke-width: 3; stroke-linecap: round; }
 .word { fill: var(--fail); font-weight: 600; }
 """
-
-SUPERSCRIPT = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,21 +92,6 @@ def draw(title: str, panels: Sequence[Panel]) -> str:
         *_panels(panels, axis),
         *_scale(axis, bottom),
     )
-
-
-def one_line(words: object, limit: int = 1000) -> str:
-    """`words` without line breaks, control characters or lone surrogates, cut after `limit` characters."""
-    printable = "".join(letter if letter.isprintable() else " " for letter in str(words)[: 2 * limit])
-    line = " ".join(printable.split())
-    return line if len(line) <= limit else f"{line[: limit - 1].rstrip()}…"
-
-
-def micro(value: float) -> str:
-    """A relative error in millionths, to three digits: 4.37e-07 is `0.437`."""
-    if math.isnan(value):
-        return "NaN"
-    millionths = value * 1e6
-    return f"{millionths:,.0f}" if 1000 <= millionths < 1e9 else f"{millionths:.3g}"
 
 
 def _axis(panels: Sequence[Panel]) -> Axis:

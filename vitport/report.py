@@ -6,15 +6,15 @@ Every verdict here is computed again from the numbers shown, so that page and ve
 
 import math
 import os
-import re
 from collections.abc import Iterator
 from pathlib import Path
 from urllib.parse import quote
 
 from vitport import gates
 from vitport.appearing import appearing
-from vitport.chart import ERF_GELU, Dot, Panel, draw, micro, one_line
+from vitport.chart import ERF_GELU, Dot, Panel, draw
 from vitport.errors import OutputError, UsageError
+from vitport.wording import code, fenced, micro, prose, size
 
 HEADINGS = (
     "format",
@@ -31,11 +31,6 @@ HEADINGS = (
 
 ALIGNMENT = "|---|---|---|--:|--:|--:|--:|--:|--:|---|"
 
-SPECIAL = re.compile(r"[\\`*\[\]~$#]|\b_|_\b|(?<=_)_")
-"""What Markdown would read as markup within a line; `<`, `>`, `&` and `|` become entities instead."""
-
-ENTITIES = str.maketrans({"<": "&lt;", ">": "&gt;", "&": "&amp;", "|": "&#124;"})
-
 
 def render(outcome: dict, command: str, picture: str = "report.svg") -> tuple[str, str]:
     """(Markdown, SVG) of a conversion.
@@ -44,14 +39,14 @@ def render(outcome: dict, command: str, picture: str = "report.svg") -> tuple[st
     command: what the user ran. picture: the file name by which the Markdown shows the SVG.
     """
     sections = [
-        f"# {_prose(outcome['title'])}",
+        f"# {prose(outcome['title'])}",
         "\n".join(f"- {line}" for line in _summary(outcome)),
         "## Artifacts",
         "\n".join(_table(outcome)),
         "RMS error and limit are multiples of 10⁻⁶ of the spread of the outputs; max abs Δ is in units of the output.",
         f"![RMS error of each artifact beside its limit, NumPy float32 and JAX float32]({quote(picture)})",
         "## Identity",
-        _fenced(command),
+        fenced(command),
         "\n".join(f"- {line}" for line in _identity(outcome)),
         "## How to read it",
         *_guide(outcome),
@@ -95,7 +90,7 @@ def _summary(outcome: dict) -> Iterator[str]:
     formats = ", ".join(dict.fromkeys(each["format"] for each in artifacts)) or "nothing"
     variants = " and ".join(dict.fromkeys(each["variant"] for each in artifacts)) or "no variant"
     made = f"{formats}; {variants}, input {outcome['resolution']} px"
-    yield f"**What**: {_prose(outcome['title'])} as {_prose(made)}"
+    yield f"**What**: {prose(outcome['title'])} as {prose(made)}"
     yield f"**Verdict**: {_verdict(artifacts)}"
     yield f"**How exact**: {_exactness(outcome)}"
 
@@ -104,7 +99,7 @@ def _verdict(artifacts: list[dict]) -> str:
     """PASS only where something was measured and all of it is within its limit."""
     failed = [f"{each['format']} ({each['variant']})" for each in artifacts if not _passed(each)]
     if failed:
-        return f"FAIL: {len(failed)} of {len(artifacts)} beyond the limit: {_prose(', '.join(failed))}"
+        return f"FAIL: {len(failed)} of {len(artifacts)} beyond the limit: {prose(', '.join(failed))}"
     if not artifacts:
         return "NOT RUN: no artifact was measured"
     return f"PASS: {_each(artifacts)} the function of the JAX original, up to rounding in float32"
@@ -136,8 +131,8 @@ def _cells(outcome: dict, each: dict) -> Iterator[str]:
     """One row, in the order of HEADINGS."""
     seconds = outcome.get("timings", {}).get(each["format"], {}).get(each["variant"])
     jax = outcome["reference"][each["variant"]]["jax_float32"]["rms"]
-    yield from (_prose(each["format"]), _prose(each["variant"]), _code(each["path"]).replace("|", "\\|"))
-    yield _size(each["bytes"])
+    yield from (prose(each["format"]), prose(each["variant"]), code(each["path"]).replace("|", "\\|"))
+    yield size(each["bytes"])
     yield "–" if seconds is None else f"{seconds:.2f}"
     yield micro(_relative(outcome, each, "rms"))
     yield micro(_relative(outcome, each, "limit"))
@@ -150,10 +145,10 @@ def _identity(outcome: dict) -> Iterator[str]:
     """Everything that another person needs to make and find the same files."""
     manifest, asset = outcome["manifest"], outcome["asset"]
     versions = ", ".join(f"{name} {version}" for name, version in outcome["versions"].items())
-    yield f"Manifest: {_code(manifest['path'])}, SHA-256 {_code(manifest['sha256'])}"
-    yield f"Checkpoint: {_code(asset['url'])}, {asset['bytes']} bytes, SHA-256 {_code(asset['sha256'])}"
-    yield f"Images: {outcome['images']['count']} fixed ones, SHA-256 {_code(outcome['images']['sha256'])}"
-    yield f"Versions: {_prose(versions)}"
+    yield f"Manifest: {code(manifest['path'])}, SHA-256 {code(manifest['sha256'])}"
+    yield f"Checkpoint: {code(asset['url'])}, {asset['bytes']} bytes, SHA-256 {code(asset['sha256'])}"
+    yield f"Images: {outcome['images']['count']} fixed ones, SHA-256 {code(outcome['images']['sha256'])}"
+    yield f"Versions: {prose(versions)}"
     yield "Digests of the artifacts and of each of their files: `artifacts.json`"
 
 
@@ -185,7 +180,7 @@ def _limits(outcome: dict) -> str:
         limit, yardstick = _relative(outcome, each, "limit"), outcome["reference"][each["variant"]]["yardstick"]["rms"]
         floor = math.isclose(limit, gates.FLOOR, rel_tol=1e-9)
         origin = "the least" if floor else f"{each['error']['limit'] / (yardstick or math.nan):.3g} times the yardstick"
-        limits[f"{_prose(each['variant'])} {micro(limit)} ({origin})"] = None
+        limits[f"{prose(each['variant'])} {micro(limit)} ({origin})"] = None
     return ", ".join(limits) or "nothing measured"
 
 
@@ -218,30 +213,3 @@ def _passed(each: dict) -> bool:
 
 def _nan_last(value: float) -> tuple[bool, float]:
     return math.isnan(value), value
-
-
-def _size(count: int) -> str:
-    """Decimal units, as file managers and download pages have them."""
-    for unit, scale in (("GB", 1e9), ("MB", 1e6), ("kB", 1e3)):
-        if count >= scale:
-            return f"{count / scale:.1f} {unit}"
-    return f"{count} B"
-
-
-def _prose(text: object) -> str:
-    """Text that Markdown shows letter for letter, in a paragraph, a heading or a table."""
-    return SPECIAL.sub(r"\\\g<0>", one_line(text)).translate(ENTITIES)
-
-
-def _code(text: object) -> str:
-    """A code span whose fence is longer than any in the text."""
-    line = one_line(text, 4000)
-    fence = "`" * (1 + max(map(len, re.findall("`+", line)), default=0))
-    gap = " " if "`" in line else ""
-    return f"{fence}{gap}{line}{gap}{fence}"
-
-
-def _fenced(command: str) -> str:
-    line = one_line(command, 10_000)
-    fence = "`" * max(3, 1 + max(map(len, re.findall("`+", line)), default=0))
-    return f"{fence}sh\n{line}\n{fence}"

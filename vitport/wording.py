@@ -1,0 +1,53 @@
+"""How pages show what they are given: text from outside letter for letter, numbers to the digits that matter."""
+
+import math
+import re
+
+SPECIAL = re.compile(r"[\\`*\[\]~$#]|\b_|_\b|(?<=_)_")
+"""What Markdown would read as markup within a line; `<`, `>`, `&` and `|` become entities instead."""
+
+ENTITIES = str.maketrans({"<": "&lt;", ">": "&gt;", "&": "&amp;", "|": "&#124;"})
+
+SUPERSCRIPT = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
+
+
+def one_line(words: object, limit: int = 1000) -> str:
+    """`words` without line breaks, control characters or lone surrogates, cut after `limit` characters."""
+    printable = "".join(letter if letter.isprintable() else " " for letter in str(words)[: 2 * limit])
+    line = " ".join(printable.split())
+    return line if len(line) <= limit else f"{line[: limit - 1].rstrip()}…"
+
+
+def micro(value: float | None) -> str:
+    """A relative error in millionths, to three digits: 4.37e-07 is `0.437`. What is no number is NaN."""
+    if value is None or math.isnan(value):
+        return "NaN"
+    millionths = value * 1e6
+    return f"{millionths:,.0f}" if 1000 <= millionths < 1e9 else f"{millionths:.3g}"
+
+
+def size(count: int) -> str:
+    """Decimal units, as file managers and download pages have them."""
+    for unit, scale in (("GB", 1e9), ("MB", 1e6), ("kB", 1e3)):
+        if count >= scale:
+            return f"{count / scale:.1f} {unit}"
+    return f"{count} B"
+
+
+def prose(text: object) -> str:
+    """Text that Markdown shows letter for letter, in a paragraph, a heading or a table."""
+    return SPECIAL.sub(r"\\\g<0>", one_line(text)).translate(ENTITIES)
+
+
+def code(text: object) -> str:
+    """A code span whose fence is longer than any in the text."""
+    line = one_line(text, 4000)
+    fence = "`" * (1 + max(map(len, re.findall("`+", line)), default=0))
+    gap = " " if "`" in line else ""
+    return f"{fence}{gap}{line}{gap}{fence}"
+
+
+def fenced(command: str) -> str:
+    line = one_line(command, 10_000)
+    fence = "`" * max(3, 1 + max(map(len, re.findall("`+", line)), default=0))
+    return f"{fence}sh\n{line}\n{fence}"
