@@ -49,6 +49,7 @@ FLOORS: dict[str, int] = {
     "vitport.report": 3,
     "vitport.chart": 3,
     "vitport.svg": 3,
+    "vitport.rendering": 3,
     "vitport.synthesize": 3,
     "vitport.jobs": 2,
     "vitport.worker": 2,

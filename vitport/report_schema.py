@@ -5,6 +5,8 @@ again, `rendering/` makes pages of it, `vitport diff` holds two of them side by 
 made from this file. Numbers that are NaN or infinite are null in it, and null never passes a gate.
 """
 
+import json
+from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
@@ -14,6 +16,8 @@ from vitport.schema_text import describe_fields
 
 SCHEMA = 1
 """Version of `report.json`. 1: first."""
+
+SCHEMA_FILE = Path(__file__).parent / "schemas" / "report.schema.json"
 
 Verdict = Literal["PASS", "FAIL", "NOT RUN"]
 Status = Literal["RAN", "NOT RUN"]
@@ -271,6 +275,15 @@ class Gradients(_Model):
     """The input first, then the network in order."""
 
 
+class Growth(_Model):
+    """How far a run is from the oracle at one tap inside the network."""
+
+    tap: str
+    """Its name, as the definition gives it: embedding, encoderblock_0 …"""
+    relative: Number
+    """RMS difference, relative to the standard deviation of the oracle's values there."""
+
+
 class Speed(_Model):
     """Time and memory of a run's own process."""
 
@@ -349,6 +362,8 @@ class Run(_Model):
     """Null where it was not measured."""
     gradients: Gradients | None = None
     """Null where it has none."""
+    growth: list[Growth] = []
+    """The error tap by tap, in the network's order; empty where nobody looked inside."""
 
 
 class Pair(_Model):
@@ -444,3 +459,12 @@ def parse(document: object, path: str) -> Report:
 def json_schema() -> dict[str, Any]:
     """The JSON Schema of a report; a field's docstring is its description."""
     return describe_fields(Report, __name__)
+
+
+def write_schema(path: Path = SCHEMA_FILE) -> None:
+    """Writes the JSON Schema of reports."""
+    path.write_text(json.dumps(json_schema(), indent=2) + "\n", encoding="utf-8")
+
+
+if __name__ == "__main__":
+    write_schema()
