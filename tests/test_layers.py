@@ -61,6 +61,7 @@ FLOORS: dict[str, int] = {
     "vitport.trials": 3,
     "vitport.verify": 3,
     "vitport.backends": 1,
+    "vitport.causes": 1,
     "vitport.formats": 1,
     "vitport.reference": 1,
     "vitport.runners": 1,

@@ -31,8 +31,14 @@ def forward(
 
     images: (n, resolution, resolution, 3), normalised as the manifest says.
     """
-    x = embed(architecture, ops, params, images)
-    for index in range(architecture.depth):
+    return from_block(architecture, ops, params, embed(architecture, ops, params, images), 0, variant)
+
+
+def from_block(
+    architecture: Architecture, ops: Ops[Tensor], params: Mapping[str, Tensor], x: Tensor, first: int, variant: str
+) -> Tensor:
+    """The rest of `forward` for tokens that have come as far as block `first`; its depth means past them all."""
+    for index in range(first, architecture.depth):
         block = scope(params, f"Transformer/encoderblock_{index}")
         x = encoder_block(ops, block, x, f"encoderblock_{index}", last=index == architecture.depth - 1)
     x = pre_logits(architecture, ops, params, x)

@@ -29,11 +29,11 @@ def run(
 ) -> Taps:
     """The taps of the forward pass, `logits` or `pre_logits` last; all arithmetic in `dtype`. keep: only these taps."""
     ops = NumPyOps(keep)
-    forward(architecture, ops, _Cast(params, dtype), images.astype(dtype), variant)
+    forward(architecture, ops, Cast(params, dtype), images.astype(dtype), variant)
     return ops.taps
 
 
-class _Cast(Mapping[str, np.ndarray]):
+class Cast(Mapping[str, np.ndarray]):
     """Weights in `dtype`, each cast when it is asked for: in float64 all of them are twice the checkpoint."""
 
     def __init__(self, params: Params, dtype: str) -> None:

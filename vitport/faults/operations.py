@@ -1,0 +1,148 @@
+"""Faults of arithmetic: each takes a class of operations, of whatever backend, and returns a subclass that is wrong.
+
+What the operations themselves can't say (an erf, a wider kernel) comes from the backend's `Foreign` words.
+"""
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import numpy as np
+
+Change = Callable[[type, Any], type]
+
+
+def gelu_erf(ops: type, foreign: Any) -> type:
+    """PyTorch's, Keras' and transformers' default."""
+    return _with(ops, gelu_tanh=foreign.gelu_erf)
+
+
+def gelu_quick(ops: type, foreign: Any) -> type:
+    """CLIP's."""
+    return _with(ops, gelu_tanh=foreign.gelu_quick)
+
+
+def relu_for_gelu(ops: type, foreign: Any) -> type:
+    return _with(ops, gelu_tanh=lambda self, x: self.relu(x))
+
+
+def tanh_missing(ops: type, foreign: Any) -> type:
+    return _with(ops, tanh=lambda self, x: x)
+
+
+def layer_norm_eps(eps: float) -> Change:
+    """PyTorch's default is 1e-5, transformers' ViT has 1e-12."""
+
+    def change(ops: type, foreign: Any) -> type:
+        return _with(ops, layer_norm=lambda self, x, scale, bias, _: ops.layer_norm(self, x, scale, bias, eps))
+
+    return change
+
+
+def group_norm_eps(eps: float) -> Change:
+    """PyTorch's default is 1e-5."""
+
+    def change(ops: type, foreign: Any) -> type:
+        return _with(
+            ops, group_norm=lambda self, x, scale, bias, groups, _: ops.group_norm(self, x, scale, bias, groups, eps)
+        )
+
+    return change
+
+
+def symmetric_padding(ops: type, foreign: Any) -> type:
+    """`padding=kernel // 2`, as a PyTorch port writes it.
+
+    On an even side SAME gives the odd pixel to the end. A kernel wider by a last row and column of zeros gets one more
+    pixel before, which is where symmetric padding has it; on an odd side nothing changes, as both agree there.
+    """
+
+    def conv2d(self: Any, x: Any, kernel: Any, bias: Any, stride: int, padding: str) -> Any:
+        if padding == "SAME" and stride > 1 and kernel.shape[0] > 1:
+            kernel = foreign.widened(kernel)
+        return ops.conv2d(self, x, kernel, bias, stride, padding)
+
+    return _with(ops, conv2d=conv2d)
+
+
+def attention_scale(factor: Callable[[int], float]) -> Change:
+    """Scores times `factor(head width)`."""
+
+    def change(ops: type, foreign: Any) -> type:
+        def attention(self: Any, queries: Any, tokens: Any, weights: Mapping[str, Any]) -> Any:
+            by = factor(int(weights["query/bias"].shape[1]))
+            scaled = {name: foreign.times(weights[name], by) for name in ("query/kernel", "query/bias")}
+            return ops.attention(self, queries, tokens, {**weights, **scaled})
+
+        return _with(ops, attention=attention)
+
+    return change
+
+
+def query_key_swapped(ops: type, foreign: Any) -> type:
+    def attention(self: Any, queries: Any, tokens: Any, weights: Mapping[str, Any]) -> Any:
+        swapped = {}
+        for leaf in ("kernel", "bias"):
+            swapped |= {f"query/{leaf}": weights[f"key/{leaf}"], f"key/{leaf}": weights[f"query/{leaf}"]}
+        return ops.attention(self, queries, tokens, {**weights, **swapped})
+
+    return _with(ops, attention=attention)
+
+
+def final_norm_missing(ops: type, foreign: Any) -> type:
+    def layer_norm(self: Any, x: Any, scale: Any, bias: Any, eps: float) -> Any:
+        self.before = x
+        return ops.layer_norm(self, x, scale, bias, eps)
+
+    def tap(self: Any, name: str, x: Any) -> Any:
+        return ops.tap(self, name, self.before if name == "encoder_norm" else x)
+
+    return _with(ops, layer_norm=layer_norm, tap=tap)
+
+
+def tf32(rounding: bool) -> Change:
+    """Both operands of every product at TensorFloat-32's 10 bits of mantissa: NumPy's operations only.
+
+    rounding: to the nearest, as cuBLAS does before its kernels, or cut off, as a tensor core does by itself.
+    """
+
+    def short(x: np.ndarray) -> np.ndarray:
+        return shortened(x, 13, rounding)
+
+    def change(ops: type, foreign: Any) -> type:
+        def conv2d(self: Any, x: Any, kernel: Any, *rest: Any) -> Any:
+            return ops.conv2d(self, short(x), short(kernel), *rest)
+
+        def dense(self: Any, x: Any, kernel: Any, bias: Any) -> Any:
+            return ops.dense(self, short(x), short(kernel), bias)
+
+        def attention(self: Any, queries: Any, tokens: Any, weights: Mapping[str, Any]) -> Any:
+            width, heads, head_width = weights["query/kernel"].shape
+            rows = queries.reshape(len(tokens), -1, width)
+            query, key, value = (
+                dense(self, x, weights[f"{part}/kernel"].reshape(width, -1), weights[f"{part}/bias"].ravel())
+                .reshape(*x.shape[:2], heads, head_width)
+                .swapaxes(1, 2)
+                for part, x in (("query", rows), ("key", tokens), ("value", tokens))
+            )
+            scores = short(query) @ short(key).swapaxes(2, 3) / np.sqrt(query.dtype.type(head_width))
+            gates = np.exp(scores - scores.max(axis=-1, keepdims=True))
+            mixed = (short(gates / gates.sum(axis=-1, keepdims=True)) @ short(value)).swapaxes(1, 2)
+            out = weights["out/kernel"].reshape(-1, width)
+            return dense(self, mixed.reshape(*rows.shape[:2], -1), out, weights["out/bias"]).reshape(queries.shape)
+
+        return _with(ops, conv2d=conv2d, dense=dense, attention=attention)
+
+    return change
+
+
+def shortened(x: np.ndarray, bits: int, rounding: bool = True) -> np.ndarray:
+    """float32 values without the last `bits` of their mantissa, to the nearest (even) or cut off; of x's own type."""
+    words = np.asarray(x, np.float32).view(np.uint32)
+    if rounding:
+        words = words + np.uint32((1 << (bits - 1)) - 1) + ((words >> np.uint32(bits)) & np.uint32(1))
+    return (words & np.uint32(0xFFFFFFFF << bits & 0xFFFFFFFF)).view(np.float32).astype(x.dtype, copy=False)
+
+
+def _with(ops: type, **methods: Callable) -> type:
+    """`ops` with other methods."""
+    return type(f"Wrong{ops.__name__}", (ops,), methods)
