@@ -303,17 +303,35 @@ def test_a_summary_that_cannot_be_written_is_one_sentence(samples, tmp_path):
 # All of them.
 
 
-def test_write_makes_every_page(tmp_path):
+def test_write_makes_the_report_and_every_page(tmp_path):
     report = sample_reports.hostile()
     rendering.write(report, tmp_path)
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["junit.xml", "report.html", "report.md"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["junit.xml", "report.html", "report.json", "report.md"]
     ElementTree.parse(tmp_path / "junit.xml")
     assert (tmp_path / "report.md").read_text() == markdown.render(cleaned(report))
+    assert report_schema.parse(json.loads((tmp_path / "report.json").read_text()), "x") == report
 
 
 def test_write_says_where_it_cannot(tmp_path):
-    with pytest.raises(OutputError, match=r"report\.md can't be written"):
+    with pytest.raises(OutputError, match=r"report\.json can't be written"):
         rendering.write(sample_reports.empty(), tmp_path / "absent")
+
+
+def test_nothing_of_an_earlier_report_is_left_and_nothing_else_is_touched(tmp_path):
+    folder = tmp_path / "a" / "b"
+    rendering.prepare(folder)
+    rendering.write(sample_reports.passing(), folder)
+    (folder / "notes.txt").touch()
+    rendering.prepare(folder)
+    assert [path.name for path in folder.iterdir()] == ["notes.txt"]
+
+
+def test_an_impossible_place_is_known_before_the_run(tmp_path):
+    (tmp_path / "file").touch()
+    with pytest.raises(OutputError, match="can't hold a report"):
+        rendering.prepare(tmp_path / "file")
+    with pytest.raises(OutputError, match="can't hold a report"):
+        rendering.prepare(tmp_path / "file" / "below")
 
 
 @pytest.mark.parametrize("name", SAMPLES)

@@ -5,13 +5,17 @@ door (`cleaned`); each rendering escapes what is markup in its own language.
 """
 
 import json
+import os
 from pathlib import Path
 from typing import Any
 
 from vitport.appearing import appearing
+from vitport.errors import OutputError
 from vitport.rendering import html, junit, markdown
 from vitport.report_schema import Report
 from vitport.wording import one_line
+
+REPORT = "report.json"
 
 PAGES = {"report.md": markdown.render, "report.html": html.render, "junit.xml": junit.render}
 """File names, and what makes their text of a cleaned report."""
@@ -20,17 +24,33 @@ LONGEST = 4000
 """Letters of any text; a command may be long."""
 
 
+def prepare(folder: Path) -> None:
+    """Makes the folder of a report and takes an earlier one away, so that what is there is never of another run.
+
+    Raises OutputError for an impossible place.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        for name in (REPORT, *PAGES):
+            (folder / name).unlink(missing_ok=True)
+    except OSError as error:
+        raise OutputError(f"{folder} can't hold a report: {error.strerror}") from error
+    if not os.access(folder, os.W_OK):
+        raise OutputError(f"{folder} can't be written, so no report is made")
+
+
 def write(report: Report, folder: Path) -> None:
-    """Writes every page into `folder`, each whole or not at all. Raises OutputError where that is impossible."""
+    """Writes the report and every page of it into `folder`, each whole or not at all. Raises OutputError."""
     shown = cleaned(report)
-    for name, render in PAGES.items():
+    texts = {REPORT: json_text(report) + "\n", **{name: render(shown) for name, render in PAGES.items()}}
+    for name, text in texts.items():
         with appearing(folder / name) as file:
-            file.write(render(shown).encode())
+            file.write(text.encode())
 
 
 def json_text(report: Report) -> str:
     """`report.json`: fields in the order of the schema, in ASCII, so that equal reports are equal bytes."""
-    return json.dumps(report.model_dump(mode="json", by_alias=True), indent=1, allow_nan=False) + "\n"
+    return json.dumps(report.model_dump(mode="json", by_alias=True), indent=1, allow_nan=False)
 
 
 def cleaned(report: Report) -> Report:
