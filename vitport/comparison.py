@@ -130,7 +130,9 @@ def _classified(outputs: Logits, truth: Truth, deltas: np.ndarray) -> dict:
         "top1": agreement(int((best == found).sum()), len(best)),
         "top5": agreement(sum(same), len(best)),
         "accuracy": _accuracy(found, truth.labels),
-        "flips": [_flip(i, truth, int(found[i]), margins[i], deltas[i]) for i in np.flatnonzero(best != found)],
+        "flips": [
+            _flip(i, truth, int(found[i]), margins[i], deltas[i]) for i in np.flatnonzero(best != found).tolist()
+        ],
         "points": _points(truth, margins, deltas),
         "worst": [_worst(i, outputs, truth, deltas[i]) for i in _largest(deltas, MOST_WORST)],
     }

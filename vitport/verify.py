@@ -1,0 +1,313 @@
+"""`vitport verify`: every artifact run by every backend, held to the oracle, judged by a policy. `verify` is the steps.
+
+The verdict is what releases stand on, so nothing is believed: artifacts are hashed before they run, each backend runs
+in a process of its own and says what it was fed, outputs carry the job's nonce, and an old report is gone before the
+first backend starts.
+"""
+
+import tempfile
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import asdict, dataclass
+from datetime import UTC, date, datetime
+from itertools import combinations
+from pathlib import Path
+
+import numpy as np
+
+from vitport import (
+    artifacts,
+    assets,
+    check,
+    image_sets,
+    images,
+    judging,
+    lock,
+    manifest,
+    policy,
+    rendering,
+)
+from vitport.architectures import TAPS
+from vitport.assets import Asset
+from vitport.backend_table import BACKENDS
+from vitport.bench import Bench, Errand, Result
+from vitport.comparison import Truth, number, pair
+from vitport.errors import AssetError, BackendError, CheckpointError, EnvironmentFault, UsageError, VitportError
+from vitport.formats import ORACLE_PACKAGES, require
+from vitport.image_sets import ImageSet
+from vitport.jobs import Watch
+from vitport.machine import machine
+from vitport.manifest import Manifest
+from vitport.metrics import error, spread
+from vitport.outputs_store import Store
+from vitport.policy import Policy
+from vitport.report_schema import SCHEMA, File, Identity, Images, Judgement, Pair, Report, Run, Spread, Subject
+from vitport.run_report import did_not_run, ran
+from vitport.runners import Inapplicable
+from vitport.trials import Asked, Port, Trial, plan
+
+TIMEOUT = 1800.0
+"""Seconds that one backend may take."""
+
+BATCH, BATCHES = 8, (1, 2)
+"""Images at a time, and the other sizes that are tried: alone, and with a ragged last batch."""
+
+
+UNJUDGED = Judgement(verdict="NOT RUN", exit_code=0, policy={}, policy_sha256="", gates=[], runs={})
+"""Of a report whose numbers are complete."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Request:
+    """What the command line asks for; None and empty mean what is usual.
+
+    artifacts: the folder that `convert` wrote, `build/<name>`. batches: the first is that of the main run, the others
+    are tried on a few images. images: `seeded`, a folder or a .npy. ports: published ports by name. report: folder of
+    the report, `reports/<name>`.
+    """
+
+    manifest: Path
+    artifacts: Path | None = None
+    asset: str | None = None
+    backends: Sequence[str] = ()
+    variants: Sequence[str] = ()
+    precisions: Sequence[str] = ()
+    devices: Sequence[str] = ()
+    batches: Sequence[int] = ()
+    images: str = image_sets.SEEDED
+    count: int = image_sets.COUNT
+    policy: Path | None = None
+    ports: Sequence[Port] = ()
+    report: Path | None = None
+    cache: Path | None = None
+    offline: bool = False
+    fresh: bool = False
+    timeout: float = TIMEOUT
+    command: str = "vitport verify"
+
+
+def verify(request: Request, watch: Watch, fetched: assets.Progress | None = None) -> tuple[Report, Path]:
+    """The report and its folder. Raises the errors of `vitport.errors` where there is nothing to report on."""
+    port, rules = manifest.read(request.manifest), policy.read(request.policy)
+    out = request.artifacts or Path("build") / port.name
+    folder = request.report or Path("reports") / port.name
+    listed = _artifacts(out, request, watch)
+    if listed:
+        port = manifest.with_resolution(port, listed["resolution"])
+    require("the oracle", ORACLE_PACKAGES)
+    asset = _checkpoint(port, listed, request, watch, fetched)
+    trials = plan(_asked(request, out, listed, asset))
+    rendering.prepare(folder)
+    with tempfile.TemporaryDirectory(prefix="vitport-") as place:
+        scratch = Path(place)
+        pictures, fixed = _pictures(port, request, scratch, watch)
+        store = Store(request.cache or assets.default_cache(), request.fresh)
+        bench = Bench(port.architecture, asset, scratch, pictures, fixed, store, watch, request.timeout)
+        truths, spreads = references(bench, tuple(dict.fromkeys(trial.variant for trial in trials)))
+        results = {trial.id: attempt(bench, trial, request.batches) for trial in trials}
+        watch("report", f"writing {folder}")
+        runs = [_run(trial, results[trial.id], truths[trial.variant]) for trial in trials]
+        report = Report(
+            schema=SCHEMA,
+            name=port.name,
+            title=port.title,
+            created=datetime.now(UTC).isoformat(timespec="seconds"),
+            architecture=asdict(port.architecture),
+            identity=_identity(port, request, listed, asset, trials, pictures, out),
+            machine=machine(results.values()),
+            references={variant: _with_jax(spreads[variant], variant, runs) for variant in spreads},
+            runs=_required(runs, request, listed),
+            pairs=list(_pairs(runs, results, truths)),
+            judgement=UNJUDGED,
+        )
+    report = judged(report, policy.with_rules(rules, port.name, port.gates.overrides))
+    rendering.write(report, folder)
+    return report, folder
+
+
+def _artifacts(out: Path, request: Request, watch: Watch) -> dict | None:
+    """The list of the artifacts, after every byte of them was hashed; None where the folder is not there."""
+    if not (out / artifacts.LISTING).exists():
+        if request.artifacts:
+            raise UsageError(f"{out} holds no {artifacts.LISTING}; make it first: vitport convert --out {out}")
+        return None
+    watch("artifacts", f"hashing {out}")
+    busy = f"waiting for another vitport to finish with {out}"
+    verdict = check.folder(out, None, lambda: watch("artifacts", busy), lambda done, total: None)
+    if verdict.findings:
+        first = verdict.findings[0]
+        raise AssetError(
+            f"{out} is not what its list says: {first.path}: expected {first.expected}, found {first.found}; "
+            f"{len(verdict.findings)} in all, see: vitport check {out}"
+        )
+    watch("artifacts", "done")
+    return artifacts.read(out)
+
+
+def _checkpoint(
+    port: Manifest, listed: dict | None, request: Request, watch: Watch, fetched: assets.Progress | None
+) -> Asset:
+    """The checkpoint, which must be the one that the artifacts were made of."""
+    places = {"cache": request.cache or assets.default_cache(), "offline": request.offline, "progress": fetched}
+    places["tell"] = lambda text: watch("asset", text)
+    asset = assets.fetch((request.asset,), **places) if request.asset else lock.fetch(port, **places)
+    if listed and listed["asset"]["sha256"] != asset.sha256:
+        raise AssetError(
+            f"the artifacts were made of another checkpoint, SHA-256 {listed['asset']['sha256']}; {asset.url} has "
+            f"{asset.sha256}. Name theirs with --asset, or convert again"
+        )
+    return asset
+
+
+def _asked(request: Request, out: Path, listed: dict | None, asset: Asset) -> Asked:
+    return Asked(
+        backends=request.backends,
+        variants=request.variants,
+        precisions=request.precisions,
+        devices=request.devices,
+        out=out,
+        listing=listed,
+        checkpoint=asset.sha256,
+        ports=request.ports,
+    )
+
+
+def _pictures(port: Manifest, request: Request, scratch: Path, watch: Watch) -> tuple[ImageSet, Path]:
+    """The images that all backends are fed, and the fixed ones, as files."""
+    resolution = port.architecture.resolution
+    labels = port.labels if isinstance(port.labels, tuple) else ()
+    tell = _sparingly(lambda done, total: watch("images", f"decoded {done} of {total}"))
+    watch("images", request.images)
+    pictures = image_sets.write(request.images, resolution, scratch / "images.npy", request.count, labels, tell)
+    fixed = scratch / "fixed.npy"
+    np.save(fixed, images.fixed(resolution))
+    watch("images", "done")
+    return pictures, fixed
+
+
+def _sparingly(tell: Callable[[int, int], None]) -> Callable[[int, int], None]:
+    """A hundred times at most."""
+    return lambda done, total: tell(done, total) if done == total or done % max(total // 100, 1) == 0 else None
+
+
+def references(bench: Bench, variants: Sequence[str]) -> tuple[dict[str, Truth], dict[str, Spread]]:
+    """What each variant is judged by. Raises the oracle's error: without it there is no verdict."""
+    oracle = bench.run(Errand("oracle", "reference", ORACLE_PACKAGES))
+    standard = bench.run(Errand("yardstick", "standard", ("numpy",)))
+    found = {variant: _reference(bench, oracle, standard, variant) for variant in variants}
+    return {name: truth for name, (truth, _) in found.items()}, {name: each for name, (_, each) in found.items()}
+
+
+def _reference(bench: Bench, oracle: Result, standard: Result, variant: str) -> tuple[Truth, Spread]:
+    tap = TAPS[variant]
+    outputs, fixed = oracle.arrays[f"images/{tap}"], oracle.arrays[f"fixed/{tap}"]
+    if not (np.isfinite(outputs).all() and np.isfinite(fixed).all()):
+        raise CheckpointError(f"the weights are finite, but the {tap} that the oracle makes of them are not")
+    draws = [
+        array for name, array in standard.arrays.items() if name.startswith("float32/") and name.endswith(f"/{tap}")
+    ]
+    yardstick = max(error(draw, outputs[: len(draw)]).rms for draw in draws) / spread(outputs)
+    definition = error(standard.arrays[f"float64/{tap}"], fixed).relative
+    labels = None if bench.pictures.labels is None else np.asarray(bench.pictures.labels)
+    truth = Truth(outputs, bench.pictures.ids, labels, variant == "classifier", fixed)
+    numbers = {"spread": truth.spread, "definition": definition, "yardstick": yardstick}
+    return truth, Spread(**{name: number(value) for name, value in numbers.items()}, jax={})
+
+
+def attempt(bench: Bench, trial: Trial, batches: Sequence[int]) -> Result | VitportError:
+    """Runs a trial, or takes its outputs from an earlier run; the error where it can't be run."""
+    if trial.impossible:
+        return Inapplicable(trial.impossible)
+    sizes = batches or (BATCH, *BATCHES)
+    facts = {
+        "backend": trial.backend,
+        "variant": trial.variant,
+        "precision": trial.precision,
+        "port": trial.port,
+        "thorough": trial.thorough,
+        "batch": sizes[0],
+        "batches": sizes[1:],
+        "subject": trial.sha256,
+    }
+    row = BACKENDS[trial.backend]
+    errand = Errand(trial.id, "measure", row.packages, facts, {"folder": str(trial.folder or "")}, trial.device)
+    try:
+        return bench.run(errand, gradients=trial.thorough and row.gradients and not trial.port)
+    except (BackendError, EnvironmentFault, AssetError, CheckpointError) as problem:
+        return problem
+
+
+def _run(trial: Trial, result: Result | VitportError, truth: Truth) -> Run:
+    return did_not_run(trial, result) if isinstance(result, VitportError) else ran(trial, result, truth)
+
+
+def _with_jax(spread: Spread, variant: str, runs: Sequence[Run]) -> Spread:
+    """The error of the Flax reference itself, where it ran."""
+    jax = {
+        f"{run.precision}/{run.device}": run.relative.rms
+        for run in runs
+        if run.backend == "flax" and run.variant == variant and run.relative
+    }
+    return spread.model_copy(update={"jax": jax})
+
+
+def _required(runs: list[Run], request: Request, listed: dict | None) -> list[Run]:
+    """Nothing named: then every artifact must have been run by somebody, and where none could, nobody is excused."""
+    if request.backends or not listed:
+        return runs
+    there = {run.backend for run in runs if run.status == "RAN"}
+    formats = {BACKENDS[name].artifact for name in there if name in BACKENDS}
+    orphans = {run.id for run in runs if run.status == "NOT RUN" and _format(run) and _format(run) not in formats}
+    return [run.model_copy(update={"required": True}) if run.id in orphans else run for run in runs]
+
+
+def _format(run: Run) -> str:
+    return BACKENDS[run.backend].artifact if run.backend in BACKENDS else ""
+
+
+def _pairs(runs: Sequence[Run], results: dict[str, Result], truths: dict[str, Truth]) -> Iterator[Pair]:
+    """Every two runs of one variant at one precision and device; of one backend also across them."""
+    there = [run for run in runs if run.status == "RAN"]
+    for a, b in combinations(there, 2):
+        same = (a.precision, a.device) == (b.precision, b.device) or a.backend == b.backend
+        if a.variant == b.variant and same:
+            outputs = results[a.id].arrays["outputs"], results[b.id].arrays["outputs"]
+            yield pair(a, b, outputs, truths[a.variant])
+
+
+def judged(report: Report, rules: Policy, today: date | None = None) -> Report:
+    """The report with its verdict by these rules."""
+    return report.model_copy(update={"judgement": judging.judge(report, rules, today)})
+
+
+def _identity(
+    port: Manifest,
+    request: Request,
+    listed: dict | None,
+    asset: Asset,
+    trials: Sequence[Trial],
+    pictures: ImageSet,
+    out: Path,
+) -> Identity:
+    """What another person needs to do it again."""
+    subjects = {
+        (trial.name, trial.variant): Subject(
+            name=trial.name, variant=trial.variant, path=str(trial.folder or asset.url), sha256=trial.sha256
+        )
+        for trial in trials
+    }
+    path = out / artifacts.LISTING
+    return Identity(
+        manifest=File(path=port.path.as_posix(), sha256=port.digest),
+        asset=File(path=asset.url, sha256=asset.sha256, bytes=asset.bytes),
+        artifacts=File(path=str(path), sha256=artifacts.sha256(path)) if listed else None,
+        subjects=list(subjects.values()),
+        images=Images(
+            source=pictures.source,
+            count=len(pictures.ids),
+            sha256=pictures.sha256,
+            ids=list(pictures.ids),
+            labels=list(pictures.labels) if pictures.labels else None,
+        ),
+        command=request.command,
+        seeds={"images": 0, "yardstick": 0},
+    )
