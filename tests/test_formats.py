@@ -228,7 +228,7 @@ def true_gradients(name: str, variant: str) -> dict[str, np.ndarray]:
     """Of `sum(cotangent * outputs)`, by Flax in float64."""
     case = small.case(name)
     model = flax_vit.module(case.architecture, "float64", head=variant == "classifier")
-    with flax_vit._numerics("float64"):
+    with flax_vit.numerics("float64"):
         variables = flax_vit.tree({leaf: jax.numpy.asarray(x, "float64") for leaf, x in case.leaves(variant).items()})
         pixels = jax.numpy.asarray(case.images, "float64")
 

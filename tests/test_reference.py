@@ -321,8 +321,8 @@ def test_without_a_head_there_are_no_logits():
 
 
 def test_other_dtypes_are_refused():
-    with pytest.raises(ValueError, match="the reference runs in float32 or float64, not in 'bfloat16'"):
-        flax_vit.run(PLAIN, random_params(PLAIN), images.fixed(32), "bfloat16")
+    with pytest.raises(ValueError, match="float64 or float32 or bfloat16 or float16, not in 'float8'"):
+        flax_vit.run(PLAIN, random_params(PLAIN), images.fixed(32), "float8")
 
 
 @pytest.mark.parametrize("name", PUBLISHED)

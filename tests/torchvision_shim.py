@@ -1,40 +1,14 @@
-"""Lets timm be imported beside a torch that torchvision's own operators were not built for (a CPU torch, usually).
+"""vitport's own cure for torchvision beside a CPU torch, for environments that have timm and not what vitport needs."""
 
-timm imports torchvision, and torchvision refuses to be imported without its compiled operators. The two that it asks
-for while it is imported are declared, without a body: nothing here calls them.
-"""
+import importlib.util
+from pathlib import Path
 
-import sys
-from importlib import import_module
-
-ARGUMENTS = "(Tensor dets, Tensor scores, float iou_threshold) -> Tensor"
-
-OPERATORS = ("nms", "qnms")
-"""Those that torchvision/_meta_registrations.py names unconditionally."""
-
-_LIBRARIES: list = []
-"""Kept alive: an operator disappears with the library object that declared it."""
+PATH = Path(__file__).parents[1] / "vitport" / "runners" / "torchvision_operators.py"
 
 
 def install() -> None:
-    """Makes `import torchvision` work; does nothing where it works by itself or torchvision is not installed."""
-    try:
-        import_module("torchvision")
-    except ModuleNotFoundError:
-        return
-    except RuntimeError as error:
-        if "operator torchvision::" not in str(error):
-            raise
-        _declare_operators()
-        import_module("torchvision")
-
-
-def _declare_operators() -> None:
-    import torch
-
-    library = torch.library.Library("torchvision", "DEF")
-    for name in OPERATORS:
-        library.define(f"{name}{ARGUMENTS}")
-    _LIBRARIES.append(library)
-    for name in [name for name in sys.modules if name.split(".")[0] == "torchvision"]:
-        del sys.modules[name]
+    """Makes `import torchvision` work, where it can be."""
+    specification = importlib.util.spec_from_file_location("torchvision_operators", PATH)
+    operators = importlib.util.module_from_spec(specification)
+    specification.loader.exec_module(operators)
+    operators.declare()

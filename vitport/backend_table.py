@@ -16,7 +16,8 @@ class Backend:
 
     artifact: the format that it runs, empty where it runs the checkpoint itself. packages: what must be installed.
     cast: whether it can run in bfloat16 and float16; the others' precision is fixed in the file, but for TF32.
-    devices: where it can run. gradients: whether it can be fine-tuned, and its gradients be compared.
+    devices: where it can run. gradients: whether it can be fine-tuned, and its gradients be compared. tf32: whether it
+    can be told to; a StableHLO program says itself that its products are full.
     """
 
     name: str
@@ -25,6 +26,7 @@ class Backend:
     cast: bool = False
     devices: tuple[str, ...] = ("cpu", "cuda")
     gradients: bool = False
+    tf32: bool = True
 
     @property
     def module(self) -> str:
@@ -37,6 +39,8 @@ class Backend:
             return f"{self.name} runs on {' and '.join(self.devices)} only"
         if precision == "tf32" and device != "cuda":
             return "TF32 exists on CUDA devices only"
+        if precision == "tf32" and not self.tf32:
+            return f"the precision of {self.artifact} is fixed in its file"
         if precision in ("bfloat16", "float16") and not self.cast:
             return f"the precision of {self.artifact} is fixed in its file"
         return None
@@ -52,10 +56,10 @@ BACKENDS = MappingProxyType(
             Backend("torch", packages=("torch",), cast=True, gradients=True),
             Backend("onnx", "onnx", ("onnx", "onnxruntime")),
             Backend("onnx-reference", "onnx", ("onnx",), devices=("cpu",)),
-            Backend("timm", "safetensors-timm", ("torch", "timm"), cast=True, gradients=True),
+            Backend("timm", "safetensors-timm", ("torch", "torchvision", "timm"), cast=True, gradients=True),
             Backend("transformers", "safetensors-transformers", ("torch", "transformers"), cast=True, gradients=True),
             Backend("torch_export", "torch_export", ("torch",)),
-            Backend("stablehlo", "stablehlo", ("jax",)),
+            Backend("stablehlo", "stablehlo", ("jax",), tf32=False),
         )
     }
 )

@@ -34,12 +34,21 @@ DRIVER = "libcuda.so.1"
 class Runner:
     """A loaded artifact: NumPy in, NumPy out, so that the copy back synchronises the device.
 
-    framework: its name, for messages. device: what was asked for. infer: images to outputs and to the framework's own
-    words for where they were computed, which begin with one of `KINDS`; `reported` are those of the last run.
+    framework: its name, for messages. device, precision: what was asked for. infer: images to outputs and to the
+    framework's own words for where they were computed, which begin with one of `KINDS`; `reported` are those of the
+    last run. ask: what else the framework says of itself, `precision` among it, when it is asked after a run.
     """
 
-    def __init__(self, framework: str, device: str, infer: Callable[[Images], tuple[Logits, str]]) -> None:
+    def __init__(
+        self,
+        framework: str,
+        device: str,
+        infer: Callable[[Images], tuple[Logits, str]],
+        precision: str = PRECISION,
+        ask: Callable[[], dict[str, str]] = dict,
+    ) -> None:
         self.framework, self.device, self.infer = framework, device, infer
+        self.precision, self.ask = precision, ask
         self.reported = ""
 
     def __call__(self, images: Images) -> Logits:
@@ -53,8 +62,14 @@ class Runner:
         return outputs
 
     def facts(self) -> dict[str, str]:
-        """What `artifacts.json` says of the last run."""
-        return {"kind": self.device, "reported": self.reported, "precision": PRECISION}
+        """What is known of the last run. Raises EnvironmentFault where it had another precision than asked for."""
+        facts = {"kind": self.device, "reported": self.reported, "precision": self.precision, **self.ask()}
+        if facts["precision"] != self.precision:
+            raise EnvironmentFault(
+                f"{self.framework} was to run in {self.precision} and says that it ran in {facts['precision']}; an "
+                f"environment variable or its configuration overrules what it was told"
+            )
+        return facts
 
 
 def kind(reported: str) -> str | None:

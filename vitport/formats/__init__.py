@@ -20,7 +20,10 @@ from vitport.architectures import TAPS, Architecture
 from vitport.errors import EnvironmentFault
 from vitport.format_table import FORMATS
 
-EVERYWHERE = {"NVIDIA_TF32_OVERRIDE": "0", "TF_CPP_MIN_LOG_LEVEL": "2"}
+TF32_OVERRIDE = "NVIDIA_TF32_OVERRIDE"
+"""Environment variable of NVIDIA's libraries: 0 is full float32, whatever a framework asks them for."""
+
+EVERYWHERE = {TF32_OVERRIDE: "0", "TF_CPP_MIN_LOG_LEVEL": "2"}
 
 ENVIRONMENTS = {
     "cpu": {**EVERYWHERE, "CUDA_VISIBLE_DEVICES": "-1", "JAX_PLATFORMS": "cpu"},
@@ -33,6 +36,12 @@ ENVIRONMENTS = {
 }
 """By device, of every worker before its interpreter starts: no framework touches a GPU that was not asked for or takes
 all of its memory, and float32 is float32 (on a GPU, TF32 is the default of TensorFlow, JAX and ONNX Runtime)."""
+
+
+def environment(device: str, precision: str = "float32") -> dict[str, str]:
+    """Of a worker that may use `device`, before its interpreter starts; TF32 is left alone where it is asked for."""
+    fixed = ENVIRONMENTS[device]
+    return {name: value for name, value in fixed.items() if precision != "tf32" or name != TF32_OVERRIDE}
 
 
 ORACLE_PACKAGES = ("jax", "flax")

@@ -6,6 +6,7 @@ transformers.js open a folder by.
 """
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx
@@ -54,23 +55,27 @@ def export(spec: Export, params: Params, folder: Path) -> None:
 
 def load(folder: Path, device: str = "cpu") -> Runner:
     """Runs the model in ONNX Runtime. Raises AssetError for one that is not whole."""
-    import onnxruntime
-
-    if device == "cuda" and PROVIDERS[device][0] not in onnxruntime.get_available_providers():
-        raise absent("ONNX Runtime", f"onnxruntime {onnxruntime.__version__}")
-
     path = folder / FORMATS["onnx"].entry
     onnx_check.verify(path)
-    options = onnxruntime.SessionOptions()
-    options.log_severity_level = 3
-    session = onnxruntime.InferenceSession(str(path), options, providers=[PROVIDERS[device]])
-    VERSIONS["onnxruntime"] = onnxruntime.__version__
+    session = start(path, PROVIDERS[device])
 
     def infer(images: Images) -> tuple[Logits, str]:
         (result,) = session.run(None, {INPUT.name: np.ascontiguousarray(images.transpose(0, 3, 1, 2))})
         return result, ", ".join(session.get_providers())
 
     return Runner("ONNX Runtime", device, infer)
+
+
+def start(path: Path, provider: str | tuple[str, dict[str, str]]) -> Any:
+    """An InferenceSession on one of `PROVIDERS`. Raises EnvironmentFault where ONNX Runtime was built without it."""
+    import onnxruntime
+
+    VERSIONS["onnxruntime"] = onnxruntime.__version__
+    if isinstance(provider, tuple) and provider[0] not in onnxruntime.get_available_providers():
+        raise absent("ONNX Runtime", f"onnxruntime {onnxruntime.__version__}")
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = 3
+    return onnxruntime.InferenceSession(str(path), options, providers=[provider])
 
 
 def _describe(graph: Graph, spec: Export) -> onnx.ModelProto:

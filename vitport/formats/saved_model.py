@@ -6,6 +6,7 @@ output. https://www.tensorflow.org/hub/reusable_saved_models
 """
 
 from pathlib import Path
+from typing import Any
 
 import tensorflow as tf
 from tensorflow.core.protobuf import fingerprint_pb2
@@ -36,12 +37,8 @@ def export(spec: Export, params: Params, folder: Path) -> None:
 
 def load(folder: Path, device: str = "cpu") -> Runner:
     """Runs `serving_default` in TensorFlow."""
-    tf.config.experimental.enable_tensor_float_32_execution(False)
-    if device == "cuda" and not tf.config.list_physical_devices("GPU"):
-        raise absent("TensorFlow", f"tensorflow {tf.__version__}")
-    model = tf.saved_model.load(str(folder))
+    model = read(folder, device)
     serve = model.signatures["serving_default"]
-    tf.config.set_soft_device_placement(False)
 
     def infer(images: Images) -> tuple[Logits, str]:
         (result,) = serve(**{INPUT.name: tf.constant(images)}).values()
@@ -49,6 +46,16 @@ def load(folder: Path, device: str = "cpu") -> Runner:
 
     infer.model = model  # a signature does not keep its variables alive
     return Runner("TensorFlow", device, infer)
+
+
+def read(folder: Path, device: str) -> Any:
+    """The model, once products are full float32. Raises EnvironmentFault where TensorFlow has no such device."""
+    tf.config.experimental.enable_tensor_float_32_execution(False)
+    if device == "cuda" and not tf.config.list_physical_devices("GPU"):
+        raise absent("TensorFlow", f"tensorflow {tf.__version__}")
+    model = tf.saved_model.load(str(folder))
+    tf.config.set_soft_device_placement(False)
+    return model
 
 
 def reported(result: tf.Tensor) -> str:

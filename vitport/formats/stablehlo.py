@@ -49,7 +49,7 @@ def export(spec: Export, params: Params, folder: Path) -> None:
 
 def load(folder: Path, device: str = "cpu") -> Runner:
     """Runs the program in JAX."""
-    place = _device(device)
+    place = place_of(device)
     program = jax.export.deserialize(bytearray((folder / FORMATS["stablehlo"].entry).read_bytes()))
     weights = jax.device_put(dict(np.load(folder / PARAMS)), place)
     call = jax.jit(program.call)
@@ -67,7 +67,8 @@ def reported(result: jax.Array) -> str:
     return f"{place.platform}: {place.device_kind}"
 
 
-def _device(name: str) -> jax.Device:
+def place_of(name: str) -> jax.Device:
+    """JAX's own device. Raises EnvironmentFault where it has none."""
     try:
         return jax.devices(name)[0]
     except RuntimeError as error:

@@ -36,8 +36,12 @@ def export(spec: Export, params: Params, folder: Path) -> None:
 def load(folder: Path, device: str = "cpu") -> Runner:
     """Runs the program in PyTorch."""
     place = torch_module.prepare(device)
-    model = torch.export.load(str(folder / FORMATS["torch_export"].entry)).module().to(place)
-    return torch_module.runner(model, device)
+    return torch_module.runner(read(folder).to(place), device)
+
+
+def read(folder: Path) -> torch.nn.Module:
+    """The program as a module."""
+    return torch.export.load(str(folder / FORMATS["torch_export"].entry)).module()
 
 
 def _drop_stack_traces(program: ExportedProgram) -> None:

@@ -53,10 +53,15 @@ def runner(model: Callable[[Tensor], Tensor], device: str) -> Runner:
 
     def infer(images: Images) -> tuple[Logits, str]:
         with torch.inference_mode():
-            result = model(torch.from_numpy(images.transpose(0, 3, 1, 2).copy()).to(device))
+            result = model(pixels(images).to(device))
         return result.cpu().numpy(), reported(result)
 
     return Runner("PyTorch", device, infer)
+
+
+def pixels(images: Images) -> Tensor:
+    """(n, r, r, 3) as a tensor (n, 3, r, r) of its own."""
+    return torch.from_numpy(images.transpose(0, 3, 1, 2).copy())
 
 
 def reported(result: Tensor) -> str:
@@ -65,9 +70,12 @@ def reported(result: Tensor) -> str:
     return f"{result.device.type}: {name}"
 
 
-def prepare(device: str) -> str:
-    """Makes products on `device` full float32; returns it. Raises EnvironmentFault where PyTorch has no such device."""
-    torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = False
+def prepare(device: str, tf32: bool = False) -> str:
+    """Makes products on `device` full float32, or TensorFloat-32; returns it.
+
+    Raises EnvironmentFault where PyTorch has no such device.
+    """
+    torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = tf32
     if device == "cuda" and not torch.cuda.is_available():
         raise absent("PyTorch", f"torch {torch.__version__}")
     return device

@@ -42,10 +42,14 @@ def export(spec: Export, params: Params, folder: Path) -> None:
 def load(folder: Path, device: str = "cpu") -> Runner:
     """Runs the archive in PyTorch."""
     place = torch_module.prepare(device)
+    return torch_module.runner(read(folder / FORMATS["torchscript"].entry, place), device)
+
+
+def read(path: Path, place: str = "cpu") -> torch.jit.ScriptModule:
+    """The archive as a module on `place`."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", DeprecationWarning)
-        model = torch.jit.load(str(folder / FORMATS["torchscript"].entry), map_location=place).eval()
-    return torch_module.runner(model, device)
+        return torch.jit.load(str(path), map_location=place).eval()
 
 
 def _drop_debug_records(path: Path) -> None:

@@ -31,7 +31,10 @@ from vitport.errors import BackendError
 MATMUL_PRECISION = "float32"
 """Full products, TensorFloat-32 being the default on NVIDIA GPUs; JAX's older name of `highest`, which 0.4.30 lacks."""
 
-DTYPES = ("float32", "float64")
+TF32 = "tensorfloat32"
+"""JAX's name of products in TensorFloat-32, for a run that is to be as fast as a GPU can."""
+
+DTYPES = ("float64", "float32", "bfloat16", "float16")
 
 
 def run(architecture: Architecture, params: Params, images: Images, dtype: str = "float64", taps: bool = False) -> Taps:
@@ -40,7 +43,7 @@ def run(architecture: Architecture, params: Params, images: Images, dtype: str =
     All images go through together, module by module (`_in_steps`) or, for the taps, in one compiled call. Every array
     returned has `dtype`, whatever JAX's global settings are; BackendError where JAX did not obey.
     """
-    with _numerics(dtype):
+    with numerics(dtype):
         reference = module(architecture, dtype, head="head/kernel" in params)
         apply = _with_taps if taps else _in_steps
         outputs = apply(reference, tree(params), jnp.asarray(images, dtype))
@@ -56,6 +59,15 @@ def module(architecture: Architecture, dtype: str = "float32", head: bool = True
     if dtype not in DTYPES:
         raise ValueError(f"the reference runs in {' or '.join(DTYPES)}, not in {dtype!r}")
     return VisionTransformer(dtype=dtype, architecture=architecture, head=head)
+
+
+def compiled(architecture: Architecture, head: bool, dtype: str) -> Callable[[dict[str, Any], Array], Array]:
+    """`logits`, or `pre_logits` without a head, of (`tree(params)` in `dtype`, images) in one compiled call.
+
+    To be called within `numerics`.
+    """
+    model = module(architecture, dtype, head)
+    return jax.jit(lambda variables, images: model.apply(variables, images)["logits" if head else "pre_logits"])
 
 
 def tree(params: Mapping[str, Any]) -> dict[str, Any]:
@@ -82,8 +94,8 @@ class Typed(nn.Module):
 
     @property
     def norm_types(self) -> dict[str, Any]:
-        """`types`, and linen's own E[x²] - E[x]² in float32 but the two-pass variance in the oracle."""
-        return {**self.types, "use_fast_variance": self.dtype == "float32"}
+        """`types`, and linen's own E[x²] - E[x]² but the two-pass variance in the oracle."""
+        return {**self.types, "use_fast_variance": self.dtype != "float64"}
 
 
 class StdConv(Typed):
@@ -298,8 +310,8 @@ def _named(intermediates: dict[str, Any]) -> dict[str, Array]:
 
 
 @contextmanager
-def _numerics(dtype: str) -> Iterator[None]:
-    """64-bit types only where asked for, full products always; both are put back afterwards."""
+def numerics(dtype: str, products: str = MATMUL_PRECISION) -> Iterator[None]:
+    """64-bit types only where asked for, full products unless they are to be others; both are put back afterwards."""
     enable_x64 = jax.enable_x64 if hasattr(jax, "enable_x64") else jax.experimental.enable_x64
-    with enable_x64(dtype == "float64"), jax.default_matmul_precision(MATMUL_PRECISION):
+    with enable_x64(dtype == "float64"), jax.default_matmul_precision(products):
         yield

@@ -12,16 +12,20 @@ All but the first two may be missing: then there is nothing to measure. A publis
 the module of the framework that it is made for.
 """
 
+import os
+from collections.abc import Iterable
+from contextlib import suppress
 from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
 from types import ModuleType
 
-from vitport.architectures import Architecture
+from vitport.architectures import Architecture, parameter_shapes
 from vitport.arrays import Params
 from vitport.backend_table import BACKENDS
 from vitport.errors import EnvironmentFault
-from vitport.formats import missing
+from vitport.formats import TF32_OVERRIDE, import_packages
+from vitport.runners import torchvision_operators
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,10 +48,31 @@ class Inapplicable(EnvironmentFault):
     """This backend can't run this subject so: a precision that is not to be had, a variant that it has not."""
 
 
+def require(backend: str, device: str, precision: str) -> None:
+    """Raises Inapplicable, with the reason, where a backend can't run in `precision` on `device`."""
+    reason = BACKENDS[backend].impossible(precision, device)
+    if not reason and precision == "tf32" and os.environ.get(TF32_OVERRIDE) == "0":
+        reason = f"{TF32_OVERRIDE}=0 in the environment forbids TF32; unset it"
+    if reason:
+        raise Inapplicable(f"{backend} in {precision} on {device}: {reason}")
+
+
+def precision_of(dtypes: Iterable[str], tf32: bool) -> str:
+    """The precision of a computation in `dtypes` (of its weights), `tf32` telling how float32 is multiplied."""
+    names = sorted(set(dtypes))
+    return "tf32" if names == ["float32"] and tf32 else " and ".join(names)
+
+
+def own(subject: Subject) -> Params:
+    """The checkpoint's leaves that the subject's variant has: what an artifact holds that computes nothing of them."""
+    return {name: subject.params[name] for name in parameter_shapes(subject.architecture, subject.variant)}
+
+
 def module(backend: str) -> ModuleType:
-    """The module of a backend; EnvironmentFault with the command that installs what is missing."""
+    """The module of a backend; EnvironmentFault with the command that installs what is missing or broken."""
     row = BACKENDS[backend]
-    try:
-        return import_module(row.module)
-    except ImportError as error:
-        raise missing(backend, row.packages, error) from error
+    if "torchvision" in row.packages:
+        with suppress(Exception):  # what can't be cured is raised again, with a sentence, by the import
+            torchvision_operators.declare()
+    import_packages(backend, row.packages)
+    return import_module(row.module)

@@ -1,0 +1,238 @@
+"""Every backend that `verify` can run is opened, asked, and held to the oracle, on the smallest checkpoints."""
+
+from functools import cache
+from pathlib import Path
+
+import numpy as np
+import pytest
+import small
+
+from vitport import formats, runners
+from vitport.architectures import TAPS, VARIANTS
+from vitport.backend_table import BACKENDS
+from vitport.devices import Runner
+from vitport.errors import EnvironmentFault
+from vitport.formats import Export
+from vitport.layouts import huggingface, timm
+from vitport.runners import Inapplicable, Subject, precision_of
+
+HOLDS = {"safetensors-transformers": huggingface, "safetensors-timm": timm}
+"""Formats that can't hold every architecture."""
+
+FLOAT32 = 3e-6
+"""Of the spread: several times what the worst backend has on these models."""
+
+
+def having(*names: str) -> list[tuple[str, str]]:
+    """(case, backend) wherever the backend has something to run."""
+    architectures = {name: small.ARCHITECTURES[name] for name in names}
+    return [
+        (name, backend)
+        for name, architecture in architectures.items()
+        for backend, row in BACKENDS.items()
+        if row.artifact not in HOLDS or HOLDS[row.artifact].inapplicable(architecture) is None
+    ]
+
+
+@pytest.fixture(scope="session")
+def subject(tmp_path_factory: pytest.TempPathFactory):
+    """(case, backend, variant) to what is run, its artifact written once."""
+
+    @cache
+    def artifact(name: str, format: str, variant: str) -> Path:
+        folder = tmp_path_factory.mktemp(f"{name}_{format}_{variant}")
+        case = small.case(name)
+        formats.module(format).export(Export(architecture=case.architecture, variant=variant), case.params, folder)
+        return folder
+
+    def made(name: str, backend: str, variant: str = "classifier") -> Subject:
+        format = BACKENDS[backend].artifact
+        folder = artifact(name, format, variant) if format else None
+        return Subject(small.case(name).architecture, variant, folder, small.case(name).params)
+
+    return made
+
+
+def relative(found: np.ndarray, truth: np.ndarray) -> float:
+    """RMS difference of the spread."""
+    assert found.shape == truth.shape
+    return float(np.sqrt(np.square(found - truth).mean()) / truth.std())
+
+
+@pytest.mark.parametrize("variant", VARIANTS)
+@pytest.mark.parametrize(("name", "backend"), having("plain"))
+def test_in_float32_it_is_the_oracle_to_rounding_and_says_what_it_is(subject, name, backend, variant) -> None:
+    runner = runners.module(backend).open(subject(name, backend, variant), "cpu", "float32")
+    outputs = runner(small.case(name).images)
+    assert outputs.dtype == np.float32
+    assert relative(outputs, small.case(name).oracle[TAPS[variant]]) < FLOAT32
+    facts = runner.facts()
+    assert (facts["kind"], facts["precision"]) == ("cpu", "float32")
+    assert all(isinstance(value, str) and value for value in facts.values())
+
+
+@pytest.mark.parametrize(("name", "backend"), having("stem"))
+def test_with_a_stem_too(subject, name, backend) -> None:
+    outputs = runners.module(backend).open(subject(name, backend), "cpu", "float32")(small.case(name).images)
+    assert relative(outputs, small.case(name).oracle["logits"]) < FLOAT32
+
+
+CAST = [backend for backend, row in BACKENDS.items() if row.cast]
+
+BITS = {"bfloat16": 8, "float16": 11}
+"""Of the significand."""
+
+
+@pytest.mark.parametrize("precision", BITS)
+@pytest.mark.parametrize("backend", CAST)
+def test_narrow_types_cost_what_their_bits_say(subject, backend, precision) -> None:
+    runner = runners.module(backend).open(subject("plain", backend), "cpu", precision)
+    error = relative(runner(small.case("plain").images), small.case("plain").oracle["logits"])
+    assert 2.0 ** -BITS[precision] / 8 < error < 2.0 ** -BITS[precision] * 8
+    assert runner.facts()["precision"] == runner.facts()["weights"] == precision
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_what_is_not_to_be_had_is_refused(subject, backend) -> None:
+    module, asked = runners.module(backend), subject("plain", backend)
+    with pytest.raises(Inapplicable, match="TF32 exists on CUDA devices only"):
+        module.open(asked, "cpu", "tf32")
+    if backend not in CAST:
+        with pytest.raises(Inapplicable, match="is fixed in its file"):
+            module.open(asked, "cpu", "bfloat16")
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_a_gpu_that_is_not_there_is_missed(subject, backend) -> None:
+    with pytest.raises(EnvironmentFault, match=r"sees no CUDA device|runs on cpu only"):
+        runners.module(backend).open(subject("plain", backend), "cuda", "float32")
+
+
+def test_another_precision_than_the_one_asked_for_is_an_error() -> None:
+    said = {"precision": "tf32"}
+    runner = Runner("PyTorch", "cuda", lambda images: (images, "cuda: NVIDIA H200"), "float32", lambda: said)
+    with pytest.raises(EnvironmentFault, match="was to run in float32 and says that it ran in tf32"):
+        runner.facts()
+    said["precision"] = "float32"
+    assert runner.facts()["precision"] == "float32"
+
+
+@pytest.mark.parametrize(
+    ("dtypes", "tf32", "precision"),
+    [
+        (["float32"], False, "float32"),
+        (["float32"], True, "tf32"),
+        (["bfloat16", "bfloat16"], True, "bfloat16"),
+        (["float32", "float16"], True, "float16 and float32"),
+    ],
+)
+def test_precision_is_of_the_weights_and_the_products(dtypes, tf32, precision) -> None:
+    assert precision_of(dtypes, tf32) == precision
+
+
+def test_tf32_is_not_overruled_by_the_workers_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert formats.environment("cuda")["NVIDIA_TF32_OVERRIDE"] == "0"
+    assert "NVIDIA_TF32_OVERRIDE" not in formats.environment("cuda", "tf32")
+    monkeypatch.setenv("NVIDIA_TF32_OVERRIDE", "0")
+    with pytest.raises(Inapplicable, match="NVIDIA_TF32_OVERRIDE=0 in the environment forbids TF32"):
+        runners.require("torch", "cuda", "tf32")
+    monkeypatch.delenv("NVIDIA_TF32_OVERRIDE")
+    runners.require("torch", "cuda", "tf32")
+
+
+def test_onnx_runtime_is_told_how_to_multiply_on_a_gpu() -> None:
+    onnx = runners.module("onnx")
+    assert onnx.provider("cpu", "float32") == "CPUExecutionProvider"
+    assert onnx.provider("cuda", "float32") == ("CUDAExecutionProvider", {"use_tf32": "0"})
+    assert onnx.provider("cuda", "tf32") == ("CUDAExecutionProvider", {"use_tf32": "1"})
+    assert [onnx.tf32(options) for options in ({}, {"use_tf32": "0"}, {"use_tf32": "1"}, {"device_id": "0"})] == [
+        False,
+        False,
+        True,
+        True,
+    ]
+
+
+class Session:
+    """What ONNX Runtime says on a GPU."""
+
+    def __init__(self, use_tf32: str) -> None:
+        self.use_tf32 = use_tf32
+
+    def get_provider_options(self) -> dict:
+        return {"CUDAExecutionProvider": {"use_tf32": self.use_tf32}, "CPUExecutionProvider": {}}
+
+    def get_providers(self) -> list[str]:
+        return list(self.get_provider_options())
+
+    def get_outputs(self) -> list:
+        return [type("Port", (), {"type": "tensor(float)"})]
+
+    def get_session_options(self):
+        return type("Options", (), {"intra_op_num_threads": 4, "inter_op_num_threads": 0})
+
+
+@pytest.mark.parametrize(("use_tf32", "precision"), [("0", "float32"), ("1", "tf32")])
+def test_onnx_runtimes_own_words_on_a_gpu(use_tf32, precision) -> None:
+    facts = runners.module("onnx").facts.__wrapped__(Session(use_tf32))
+    assert facts == {
+        "precision": precision,
+        "providers": "CUDAExecutionProvider, CPUExecutionProvider",
+        "use_tf32": use_tf32,
+        "intra_op_threads": "4",
+        "inter_op_threads": "0",
+    }
+
+
+def test_frameworks_switches_are_read_back() -> None:
+    tf, torch = pytest.importorskip("tensorflow"), pytest.importorskip("torch")
+    saved_model, torch_models = runners.module("saved_model"), runners.module("torch").torch_models
+    tf.config.experimental.enable_tensor_float_32_execution(True)
+    assert saved_model.facts({"float32"}, "cuda")["precision"] == "tf32"
+    tf.config.experimental.enable_tensor_float_32_execution(False)
+    assert saved_model.facts({"float32"}, "cuda")["precision"] == "float32"
+    linear = torch.nn.Linear(2, 2)
+    for switch in (torch.backends.cuda.matmul, torch.backends.cudnn):
+        torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = False
+        assert torch_models.facts(linear, "cuda")["precision"] == "float32"
+        switch.allow_tf32 = True
+        assert torch_models.facts(linear, "cuda")["precision"] == "tf32"
+        assert torch_models.facts(linear, "cpu")["precision"] == "float32", "there is none on a CPU"
+    torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = False
+
+
+def test_an_operation_that_a_type_has_not_is_inapplicable() -> None:
+    torch = pytest.importorskip("torch")
+    torch_models = runners.module("torch").torch_models
+
+    def answer(pixels):
+        raise RuntimeError("\"group_norm\" not implemented for 'Half'")
+
+    runner = torch_models.runner(torch_models.Model(torch.nn.Linear(2, 2), answer), "cpu", "float16")
+    with pytest.raises(Inapplicable, match="PyTorch can't compute in float16 on cpu"):
+        runner(small.case("plain").images)
+
+
+def test_a_package_that_is_missing_is_told_with_the_command(monkeypatch: pytest.MonkeyPatch) -> None:
+    import sys
+
+    monkeypatch.setitem(sys.modules, "torchvision", None)
+    with pytest.raises(EnvironmentFault, match=r"^timm needs .*; pip install torch torchvision timm$"):
+        runners.module("timm")
+
+
+def test_a_folder_with_something_missing_is_refused(subject, tmp_path: Path) -> None:
+    import shutil
+
+    from vitport.errors import AssetError
+    from vitport.formats import safetensors_file
+
+    for backend in ("transformers", "timm"):
+        whole = subject("plain", backend)
+        folder = shutil.copytree(whole.folder, tmp_path / backend)
+        tensors = {name: np.array(leaf) for name, leaf in safetensors_file.read(folder / "model.safetensors").items()}
+        tensors.pop("classifier.bias", None) if backend == "transformers" else tensors.pop("head.bias")
+        safetensors_file.write(folder / "model.safetensors", tensors)
+        less = Subject(whole.architecture, whole.variant, folder, whole.params)
+        with pytest.raises(AssetError, match="bias"):
+            runners.module(backend).open(less, "cpu", "float32")

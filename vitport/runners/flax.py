@@ -1,0 +1,47 @@
+"""The Flax reference with the checkpoint's weights, compiled whole: what JAX itself achieves at a precision."""
+
+import flax
+import jax
+import numpy as np
+
+from vitport.arrays import Images, Logits
+from vitport.devices import Runner
+from vitport.formats import stablehlo
+from vitport.reference import flax_vit
+from vitport.runners import Subject, own, precision_of, require
+
+VERSIONS = {"jax": jax.__version__, "flax": flax.__version__}
+
+
+def open(subject: Subject, device: str, precision: str) -> Runner:
+    """Ready to run."""
+    require("flax", device, precision)
+    dtype, tf32 = ("float32", True) if precision == "tf32" else (precision, False)
+    products = flax_vit.TF32 if tf32 else flax_vit.MATMUL_PRECISION
+    place = stablehlo.place_of(device)
+    variables = jax.device_put(_cast(flax_vit.tree(own(subject)), dtype), place)
+    call = flax_vit.compiled(subject.architecture, subject.variant == "classifier", dtype)
+    said: dict[str, str] = {}
+
+    def infer(images: Images) -> tuple[Logits, str]:
+        with flax_vit.numerics(dtype, products):
+            result = call(variables, jax.device_put(images.astype(jax.numpy.dtype(dtype)), place))
+            said.update(facts(variables, device))
+        return np.asarray(result, np.float32), stablehlo.reported(result)
+
+    return Runner("JAX", device, infer, precision, lambda: said)
+
+
+def facts(variables: dict, device: str) -> dict[str, str]:
+    """What JAX says while it runs, and the types of the weights; of its threads it says nothing."""
+    products = str(jax.config.jax_default_matmul_precision)
+    dtypes = {str(leaf.dtype) for leaf in jax.tree.leaves(variables)}
+    return {
+        "precision": precision_of(dtypes, device == "cuda" and products != flax_vit.MATMUL_PRECISION),
+        "weights": ", ".join(sorted(dtypes)),
+        "matmul_precision": products,
+    }
+
+
+def _cast(variables: dict, dtype: str) -> dict:
+    return jax.tree.map(lambda leaf: np.asarray(leaf, jax.numpy.dtype(dtype)), variables)

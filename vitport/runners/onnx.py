@@ -1,0 +1,53 @@
+"""The ONNX file in ONNX Runtime."""
+
+import numpy as np
+import onnxruntime
+
+from vitport.arrays import Images, Logits
+from vitport.devices import Runner
+from vitport.format_table import FORMATS
+from vitport.formats import onnx, onnx_check
+from vitport.runners import Subject, precision_of, require
+
+VERSIONS = {"onnxruntime": onnxruntime.__version__}
+
+PROVIDER = "CUDAExecutionProvider"
+
+
+def open(subject: Subject, device: str, precision: str) -> Runner:
+    """Ready to run."""
+    require("onnx", device, precision)
+    path = subject.folder / FORMATS["onnx"].entry
+    onnx_check.verify(path)
+    session = onnx.start(path, provider(device, precision))
+    (port,) = session.get_inputs()
+
+    def infer(images: Images) -> tuple[Logits, str]:
+        (result,) = session.run(None, {port.name: np.ascontiguousarray(images.transpose(0, 3, 1, 2))})
+        return result, ", ".join(session.get_providers())
+
+    return Runner("ONNX Runtime", device, infer, precision, lambda: facts(session))
+
+
+def provider(device: str, precision: str) -> str | tuple[str, dict[str, str]]:
+    """What `onnx.start` is told: the device, and how float32 is multiplied there."""
+    return (PROVIDER, {"use_tf32": "1" if precision == "tf32" else "0"}) if device == "cuda" else onnx.PROVIDERS[device]
+
+
+def facts(session: onnxruntime.InferenceSession) -> dict[str, str]:
+    """What the session says of itself; 0 threads are as many as it likes."""
+    options = session.get_provider_options().get(PROVIDER, {})
+    types = {port.type.removeprefix("tensor(").removesuffix(")") for port in session.get_outputs()}
+    threads = session.get_session_options()
+    return {
+        "precision": precision_of({"float32" if kind == "float" else kind for kind in types}, tf32(options)),
+        "providers": ", ".join(session.get_providers()),
+        **({"use_tf32": options["use_tf32"]} if "use_tf32" in options else {}),
+        "intra_op_threads": str(threads.intra_op_num_threads),
+        "inter_op_threads": str(threads.inter_op_num_threads),
+    }
+
+
+def tf32(options: dict[str, str]) -> bool:
+    """Whether the CUDA provider's options allow TensorFloat-32; on unless it says otherwise, off without it."""
+    return bool(options) and options.get("use_tf32", "1") != "0"

@@ -1,0 +1,65 @@
+"""What all PyTorch models that are judged have in common: they are moved, cast, asked and differentiated alike."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from vitport.arrays import Images, Logits
+from vitport.devices import Runner
+from vitport.formats import torch_module
+from vitport.runners import Inapplicable, precision_of
+
+DTYPES = {
+    "float32": torch.float32,
+    "tf32": torch.float32,
+    "bfloat16": torch.bfloat16,
+    "float16": torch.float16,
+}
+
+WITHOUT_KERNEL = "not implemented for"
+"""In PyTorch's words for an operation that a type has not on a device."""
+
+
+@dataclass(frozen=True, slots=True)
+class Model:
+    """A loaded model. module: holds its weights. answer: (n, 3, r, r) to logits or pre-logits."""
+
+    module: nn.Module
+    answer: Callable[[Tensor], Tensor]
+
+
+def runner(model: Model, device: str, precision: str) -> Runner:
+    """The model on `device` in `precision`; its outputs as float32. Raises EnvironmentFault where there is no GPU."""
+    place, dtype = torch_module.prepare(device, tf32=precision == "tf32"), DTYPES[precision]
+    model.module.to(place, dtype)
+
+    def infer(images: Images) -> tuple[Logits, str]:
+        with torch.inference_mode():
+            result = _answer(model, torch_module.pixels(images).to(place, dtype), precision)
+        return result.float().cpu().numpy(), torch_module.reported(result)
+
+    return Runner("PyTorch", device, infer, precision, lambda: facts(model.module, device))
+
+
+def _answer(model: Model, pixels: Tensor, precision: str) -> Tensor:
+    try:
+        return model.answer(pixels)
+    except RuntimeError as error:
+        if WITHOUT_KERNEL in str(error):
+            raise Inapplicable(f"PyTorch can't compute in {precision} on {pixels.device.type}: {error}") from error
+        raise
+
+
+def facts(module: nn.Module, device: str) -> dict[str, str]:
+    """What PyTorch says of itself and of the weights."""
+    products = {"matmul": torch.backends.cuda.matmul.allow_tf32, "cudnn": torch.backends.cudnn.allow_tf32}
+    dtypes = {str(leaf.dtype).removeprefix("torch.") for leaf in module.parameters()}
+    return {
+        "precision": precision_of(dtypes, device == "cuda" and any(products.values())),
+        "weights": ", ".join(sorted(dtypes)),
+        "allow_tf32": ", ".join(f"{name} {allowed}" for name, allowed in products.items()),
+        "float32_matmul_precision": torch.get_float32_matmul_precision(),
+        "threads": str(torch.get_num_threads()),
+    }

@@ -1,0 +1,34 @@
+"""The safetensors folder under transformers: `AutoModelForImageClassification.from_pretrained(<folder>)`."""
+
+from pathlib import Path
+
+import torch
+import transformers
+
+from vitport.devices import Runner
+from vitport.errors import AssetError
+from vitport.runners import Subject, require, torch_models
+from vitport.runners.torch_models import Model
+
+VERSIONS = {"torch": torch.__version__, "transformers": transformers.__version__}
+
+
+def open(subject: Subject, device: str, precision: str) -> Runner:
+    """Ready to run. The features variant is the same class without labels, whose `logits` are the pre-logits."""
+    require("transformers", device, precision)
+    return torch_models.runner(_model(subject.folder), device, precision)
+
+
+def _model(folder: Path) -> Model:
+    """Raises AssetError for a folder of which anything is missing or left over: what is missing would be random."""
+    transformers.utils.logging.disable_progress_bar()
+    try:
+        module, report = transformers.AutoModelForImageClassification.from_pretrained(
+            folder, output_loading_info=True, local_files_only=True, trust_remote_code=False, use_safetensors=True
+        )
+    except (RuntimeError, ValueError, KeyError, TypeError, OSError) as error:
+        raise AssetError(f"{folder} is refused by transformers: {error!s:.500}") from error
+    remarks = {name: sorted(map(str, entries)) for name, entries in report.items() if entries}
+    if remarks:
+        raise AssetError(f"{folder} does not fit transformers' model of its configuration: {remarks!s:.500}")
+    return Model(module.eval(), lambda pixels: module(pixel_values=pixels).logits)
