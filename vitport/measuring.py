@@ -35,7 +35,6 @@ def measure(job: dict) -> dict:
     started = time.perf_counter()
     row = BACKENDS[job["backend"]]
     say(f"importing {' and '.join(row.packages)}")
-    formats.import_packages(row.name, row.packages)
     module, subject, pixels = runners.module(row.name), subject_of(job), np.load(job["images"], mmap_mode="r")
     say("loading")
     runner = module.open(subject, job["device"], job["precision"])
