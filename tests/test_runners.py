@@ -1,18 +1,23 @@
 """Every backend that `verify` can run is opened, asked, and held to the oracle, on the smallest checkpoints."""
 
+import shutil
+import sys
+from dataclasses import replace
 from functools import cache
 from pathlib import Path
 
 import numpy as np
+import onnx
 import pytest
 import small
+from onnx import numpy_helper
 
-from vitport import formats, runners
+from vitport import formats, opsets, runners
 from vitport.architectures import TAPS, VARIANTS
 from vitport.backend_table import BACKENDS
 from vitport.devices import Runner
-from vitport.errors import EnvironmentFault
-from vitport.formats import Export
+from vitport.errors import AssetError, EnvironmentFault
+from vitport.formats import Export, safetensors_file
 from vitport.layouts import huggingface, timm
 from vitport.runners import Inapplicable, Subject, precision_of
 
@@ -75,6 +80,83 @@ def test_in_float32_it_is_the_oracle_to_rounding_and_says_what_it_is(subject, na
 def test_with_a_stem_too(subject, name, backend) -> None:
     outputs = runners.module(backend).open(subject(name, backend), "cpu", "float32")(small.case(name).images)
     assert relative(outputs, small.case(name).oracle["logits"]) < FLOAT32
+
+
+SEMANTIC = small.EXACT
+"""Of the spread, the limit of the gate."""
+
+
+@pytest.mark.parametrize(("name", "backend"), having("plain", "stem", "hybrid"))
+def test_in_float64_it_is_the_oracle_itself(subject, name, backend) -> None:
+    outputs, how = runners.module(backend).semantic(subject(name, backend), small.case(name).images)
+    assert outputs.dtype == np.float64
+    assert relative(outputs, small.case(name).oracle["logits"]) < SEMANTIC / 1000, "rounding, no constant in float32"
+    assert "float64" in how
+
+
+def of_an_artifact(*names: str) -> list[tuple[str, str]]:
+    return [(name, backend) for name, backend in having(*names) if BACKENDS[backend].artifact]
+
+
+@pytest.mark.parametrize(("name", "backend"), of_an_artifact("plain", "stem"))
+def test_its_weights_are_the_checkpoints_to_the_bit(subject, name, backend) -> None:
+    module, run = runners.module(backend), subject(name, backend)
+    found, expected = module.weights(run), module.expected(run)
+    assert {leaf: (array.dtype, array.shape) for leaf, array in found.items()} == {
+        leaf: (np.dtype("float32"), array.shape) for leaf, array in small.case(name).leaves("classifier").items()
+    }
+    assert [leaf for leaf in expected if found[leaf].tobytes() != expected[leaf].tobytes()] == []
+
+
+@pytest.mark.parametrize("opset", opsets.SUPPORTED)
+def test_an_onnx_graph_of_any_opset_is_run_in_float64(tmp_path: Path, opset) -> None:
+    case = small.case("plain")
+    spec = Export(architecture=case.architecture, variant="classifier", opset=opset)
+    formats.module("onnx").export(spec, case.params, tmp_path)
+    run = Subject(case.architecture, "classifier", tmp_path, case.params)
+    outputs, _ = runners.module("onnx").semantic(run, case.images)
+    assert relative(outputs, case.oracle["logits"]) < SEMANTIC / 1000
+
+
+def spoilt(folder: Path, tmp_path: Path, spoil) -> Path:
+    """A copy of an ONNX folder whose model went through `spoil`."""
+    copy = shutil.copytree(folder, tmp_path / "spoilt")
+    model = onnx.load(str(copy / "model.onnx"))
+    spoil(model)
+    onnx.save(model, str(copy / "model.onnx"))
+    return copy
+
+
+def _erf(model: onnx.ModelProto) -> None:
+    for node in model.graph.node:
+        if node.op_type == "Gelu":
+            del node.attribute[:]
+
+
+def _bit(name: str, model: onnx.ModelProto) -> None:
+    tensor = next(tensor for tensor in model.graph.initializer if tensor.name == name)
+    array = numpy_helper.to_array(tensor).copy()
+    array.reshape(-1).view(np.uint32)[0] ^= 1
+    tensor.CopyFrom(numpy_helper.from_array(array, name))
+
+
+def test_a_wrong_gelu_in_the_file_is_seen_in_float64(subject, tmp_path: Path) -> None:
+    whole = subject("plain", "onnx")
+    wrong = replace(whole, folder=spoilt(whole.folder, tmp_path, _erf))
+    outputs, _ = runners.module("onnx").semantic(wrong, small.case("plain").images)
+    assert relative(outputs, small.case("plain").oracle["logits"]) > 1e-5
+
+
+def test_the_last_bit_of_a_folded_kernel_is_seen(subject, tmp_path: Path) -> None:
+    """What was rounded is put back onto the kernel that is there, not in its place."""
+    whole, module = subject("stem", "onnx"), runners.module("onnx")
+    wrong = replace(whole, folder=spoilt(whole.folder, tmp_path, lambda model: _bit("conv_root/kernel", model)))
+    expected = module.expected(wrong)
+    assert [leaf for leaf, array in module.weights(wrong).items() if (array != expected[leaf]).any()] == [
+        "conv_root/kernel"
+    ]
+    outputs, _ = module.semantic(wrong, small.case("stem").images)
+    assert relative(outputs, small.case("stem").oracle["logits"]) > SEMANTIC / 100
 
 
 CAST = [backend for backend, row in BACKENDS.items() if row.cast]
@@ -214,19 +296,12 @@ def test_an_operation_that_a_type_has_not_is_inapplicable() -> None:
 
 
 def test_a_package_that_is_missing_is_told_with_the_command(monkeypatch: pytest.MonkeyPatch) -> None:
-    import sys
-
     monkeypatch.setitem(sys.modules, "torchvision", None)
     with pytest.raises(EnvironmentFault, match=r"^timm needs .*; pip install torch torchvision timm$"):
         runners.module("timm")
 
 
 def test_a_folder_with_something_missing_is_refused(subject, tmp_path: Path) -> None:
-    import shutil
-
-    from vitport.errors import AssetError
-    from vitport.formats import safetensors_file
-
     for backend in ("transformers", "timm"):
         whole = subject("plain", backend)
         folder = shutil.copytree(whole.folder, tmp_path / backend)

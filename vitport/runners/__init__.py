@@ -23,8 +23,10 @@ from types import ModuleType
 from vitport.architectures import Architecture, parameter_shapes
 from vitport.arrays import Params
 from vitport.backend_table import BACKENDS
-from vitport.errors import EnvironmentFault
-from vitport.formats import TF32_OVERRIDE, import_packages
+from vitport.errors import AssetError, CheckpointError, EnvironmentFault
+from vitport.formats import TF32_OVERRIDE, import_packages, safetensors_file
+from vitport.formats.safetensors_file import WEIGHTS
+from vitport.layouts.transfer import restore
 from vitport.runners import torchvision_operators
 
 
@@ -66,6 +68,15 @@ def precision_of(dtypes: Iterable[str], tf32: bool) -> str:
 def own(subject: Subject) -> Params:
     """The checkpoint's leaves that the subject's variant has: what an artifact holds that computes nothing of them."""
     return {name: subject.params[name] for name in parameter_shapes(subject.architecture, subject.variant)}
+
+
+def restored(subject: Subject, layout: ModuleType) -> Params:
+    """The tensors of a safetensors folder under the checkpoint's names and axes. Raises AssetError where one is not."""
+    path, shapes = subject.folder / WEIGHTS, parameter_shapes(subject.architecture, subject.variant)
+    try:
+        return restore(layout.rows(subject.architecture, subject.variant), safetensors_file.read(path), shapes)
+    except CheckpointError as error:
+        raise AssetError(f"{path}: {error}") from error
 
 
 def module(backend: str) -> ModuleType:

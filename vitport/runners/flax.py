@@ -4,6 +4,7 @@ import flax
 import jax
 import numpy as np
 
+from vitport.architectures import TAPS
 from vitport.arrays import Images, Logits
 from vitport.devices import Runner
 from vitport.formats import stablehlo
@@ -30,6 +31,12 @@ def open(subject: Subject, device: str, precision: str) -> Runner:
         return np.asarray(result, np.float32), stablehlo.reported(result)
 
     return Runner("JAX", device, infer, precision, lambda: said)
+
+
+def semantic(subject: Subject, images: Images) -> tuple[Logits, str]:
+    """The oracle."""
+    outputs = flax_vit.run(subject.architecture, own(subject), images, "float64")
+    return outputs[TAPS[subject.variant]], "the reference itself, in float64"
 
 
 def facts(variables: dict, device: str) -> dict[str, str]:

@@ -7,7 +7,9 @@ from vitport.arrays import Images, Logits
 from vitport.devices import Runner
 from vitport.format_table import FORMATS
 from vitport.formats import onnx, onnx_check
-from vitport.runners import Subject, precision_of, require
+from vitport.runners import Subject, onnx_graph, precision_of, require
+
+weights, expected = onnx_graph.weights, onnx_graph.expected
 
 VERSIONS = {"onnxruntime": onnxruntime.__version__}
 
@@ -51,3 +53,11 @@ def facts(session: onnxruntime.InferenceSession) -> dict[str, str]:
 def tf32(options: dict[str, str]) -> bool:
     """Whether the CUDA provider's options allow TensorFloat-32; on unless it says otherwise, off without it."""
     return bool(options) and options.get("use_tf32", "1") != "0"
+
+
+def semantic(subject: Subject, images: Images) -> tuple[Logits, str] | None:
+    """The file's own graph in float64; None of a port, of whose constants nobody knows what they were rounded from."""
+    if subject.port:
+        return None
+    (outputs,) = onnx_graph.in_double(subject, images)
+    return outputs, "the file's own graph, every float32 in it made float64, under the reference evaluator"

@@ -8,7 +8,9 @@ from vitport.arrays import Images, Logits
 from vitport.devices import Runner
 from vitport.format_table import FORMATS
 from vitport.formats import onnx_check
-from vitport.runners import Subject, require
+from vitport.runners import Subject, onnx_graph, require
+
+weights, expected = onnx_graph.weights, onnx_graph.expected
 
 VERSIONS = {"onnx": onnx.__version__}
 
@@ -28,3 +30,11 @@ def open(subject: Subject, device: str, precision: str) -> Runner:
         return result, "cpu: NumPy"
 
     return Runner("the ONNX reference evaluator", device, infer, precision, lambda: {"precision": " ".join(last)})
+
+
+def semantic(subject: Subject, images: Images) -> tuple[Logits, str] | None:
+    """The file's own graph in float64; None of a port, of whose constants nobody knows what they were rounded from."""
+    if subject.port:
+        return None
+    (outputs,) = onnx_graph.in_double(subject, images)
+    return outputs, "the file's own graph, every float32 in it made float64, under the reference evaluator"

@@ -1,10 +1,17 @@
 """The SavedModel's `serving_default`, run by TensorFlow."""
 
+from typing import Any
+
 import tensorflow as tf
 
+from vitport.architectures import TAPS
+from vitport.arrays import Images, Logits, Params
+from vitport.backends import tensorflow
 from vitport.devices import Runner
 from vitport.formats import saved_model
-from vitport.runners import Subject, precision_of, require
+from vitport.runners import Subject, own, precision_of, require
+
+expected = own
 
 VERSIONS = {"tensorflow": tf.__version__}
 
@@ -28,3 +35,20 @@ def facts(dtypes: set[str], device: str) -> dict[str, str]:
         "intra_op_threads": str(tf.config.threading.get_intra_op_parallelism_threads()),
         "inter_op_threads": str(tf.config.threading.get_inter_op_parallelism_threads()),
     }
+
+
+def weights(subject: Subject) -> Params:
+    """Its variables, which have the checkpoint's names."""
+    return {variable.name.removesuffix(":0"): variable.numpy() for variable in _read(subject).variables}
+
+
+def semantic(subject: Subject, images: Images) -> tuple[Logits, str] | None:
+    """The definition in TensorFlow with the variables of the SavedModel, whose graph is float32 for good."""
+    if subject.port:
+        return None
+    taps = tensorflow.run(subject.architecture, weights(subject), images, subject.variant)
+    return taps[TAPS[subject.variant]], "the definition in TensorFlow with the SavedModel's variables, in float64"
+
+
+def _read(subject: Subject) -> Any:
+    return saved_model.read(subject.folder, "cpu")

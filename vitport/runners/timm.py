@@ -2,12 +2,18 @@
 
 from pathlib import Path
 
+import numpy as np
 import timm
 import torch
+from einops import rearrange
 
+from vitport.architectures.hybrid import GROUP_NORM_EPS
+from vitport.arrays import Images, Logits, Params
 from vitport.devices import Runner
 from vitport.errors import AssetError
-from vitport.runners import Subject, require, torch_models
+from vitport.formats.safetensors_timm import STD_CONV_KERNEL, rescale
+from vitport.layouts import timm as layout
+from vitport.runners import Subject, own, require, restored, torch_models
 from vitport.runners.torch_models import Model
 
 VERSIONS = {"torch": torch.__version__, "timm": timm.__version__}
@@ -17,6 +23,46 @@ def open(subject: Subject, device: str, precision: str) -> Runner:
     """Ready to run."""
     require("timm", device, precision)
     return torch_models.runner(_model(subject.folder), device, precision)
+
+
+def weights(subject: Subject) -> Params:
+    """The file's tensors in the checkpoint's names and axes."""
+    return restored(subject, layout)
+
+
+def expected(subject: Subject) -> Params:
+    """The checkpoint's leaves, StdConv kernels rescaled for timm's epsilon."""
+    leaves = own(subject)
+    return leaves | {name: rescale(leaf) for name, leaf in leaves.items() if STD_CONV_KERNEL.search(name)}
+
+
+def semantic(subject: Subject, images: Images) -> tuple[Logits, str]:
+    """The same in float64, where it is known to be another function with those differences taken back."""
+    model = _model(subject.folder)
+    model.module.double()
+    if not subject.architecture.resnet or subject.port:
+        return torch_models.in_double(model, images), "timm's own model, cast to float64"
+    _take_back(model.module, subject)
+    how = "timm's own model, cast to float64, GroupNorm's epsilon 1e-6 and the rescaled kernels unrounded"
+    return torch_models.in_double(model, images), how
+
+
+def _take_back(module: torch.nn.Module, subject: Subject) -> None:
+    """What `formats/safetensors_timm.py` says of timm: one epsilon that is not the original's, kernels in float32.
+
+    The rounding is added to the kernels that the folder has, so that a wrong one stays wrong.
+    """
+    for part in module.modules():
+        if isinstance(part, torch.nn.GroupNorm):
+            part.eps = GROUP_NORM_EPS
+    kernels = {name: leaf.astype(np.float64) for name, leaf in own(subject).items() if STD_CONV_KERNEL.search(name)}
+    names = {row.ours: row for row in layout.rows(subject.architecture, subject.variant)}
+    parameters = dict(module.named_parameters())
+    for name, kernel in kernels.items():
+        exact, row = rescale(kernel), names[name]
+        residue = rearrange(exact - rescale(kernel.astype(np.float32)), row.axes)
+        with torch.no_grad():
+            parameters[row.theirs] += torch.from_numpy(np.ascontiguousarray(residue))
 
 
 def _model(folder: Path) -> Model:

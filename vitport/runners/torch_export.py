@@ -2,10 +2,13 @@
 
 import torch
 
+from vitport.arrays import Images, Logits, Params
 from vitport.devices import Runner
 from vitport.formats import torch_export
-from vitport.runners import Subject, require, torch_models
+from vitport.runners import Subject, own, require, torch_models
 from vitport.runners.torch_models import Model
+
+expected = own
 
 VERSIONS = {"torch": torch.__version__}
 
@@ -14,6 +17,16 @@ def open(subject: Subject, device: str, precision: str) -> Runner:
     """Ready to run."""
     require("torch_export", device, precision)
     return torch_models.runner(_model(subject), device, precision)
+
+
+def weights(subject: Subject) -> Params:
+    """Its parameters, which have the checkpoint's names."""
+    return torch_models.weights(_model(subject).module)
+
+
+def semantic(subject: Subject, images: Images) -> tuple[Logits, str]:
+    """The same in float64."""
+    return torch_models.in_double(_model(subject), images), "the program itself, cast to float64"
 
 
 def _model(subject: Subject) -> Model:

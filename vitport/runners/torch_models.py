@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from vitport.arrays import Images, Logits
+from vitport.arrays import Images, Logits, Params
 from vitport.devices import Runner
 from vitport.formats import torch_module
 from vitport.runners import Inapplicable, precision_of
@@ -50,6 +50,18 @@ def _answer(model: Model, pixels: Tensor, precision: str) -> Tensor:
         if WITHOUT_KERNEL in str(error):
             raise Inapplicable(f"PyTorch can't compute in {precision} on {pixels.device.type}: {error}") from error
         raise
+
+
+def weights(module: nn.Module) -> Params:
+    """The parameters of a module that has the checkpoint's names, dots for slashes."""
+    return {name.replace(".", "/"): leaf.detach().cpu().numpy() for name, leaf in module.named_parameters()}
+
+
+def in_double(model: Model, images: Images) -> Logits:
+    """The outputs of the model itself, its weights and everything that it computes in float64, on the CPU."""
+    model.module.to("cpu", torch.float64)
+    with torch.inference_mode():
+        return model.answer(torch_module.pixels(images).double()).numpy()
 
 
 def facts(module: nn.Module, device: str) -> dict[str, str]:

@@ -2,11 +2,14 @@
 
 import torch
 
+from vitport.arrays import Images, Logits, Params
 from vitport.devices import Runner
 from vitport.format_table import FORMATS
 from vitport.formats import torchscript
-from vitport.runners import Subject, require, torch_models
+from vitport.runners import Subject, own, require, torch_models
 from vitport.runners.torch_models import Model
+
+expected = own
 
 VERSIONS = {"torch": torch.__version__}
 
@@ -15,6 +18,16 @@ def open(subject: Subject, device: str, precision: str) -> Runner:
     """Ready to run."""
     require("torchscript", device, precision)
     return torch_models.runner(_model(subject), device, precision)
+
+
+def weights(subject: Subject) -> Params:
+    """Its parameters, which have the checkpoint's names."""
+    return torch_models.weights(_model(subject).module)
+
+
+def semantic(subject: Subject, images: Images) -> tuple[Logits, str]:
+    """The same in float64."""
+    return torch_models.in_double(_model(subject), images), "the archive itself, cast to float64"
 
 
 def _model(subject: Subject) -> Model:

@@ -5,10 +5,14 @@ from pathlib import Path
 import torch
 import transformers
 
+from vitport.arrays import Images, Logits, Params
 from vitport.devices import Runner
 from vitport.errors import AssetError
-from vitport.runners import Subject, require, torch_models
+from vitport.layouts import huggingface
+from vitport.runners import Subject, own, require, restored, torch_models
 from vitport.runners.torch_models import Model
+
+expected = own
 
 VERSIONS = {"torch": torch.__version__, "transformers": transformers.__version__}
 
@@ -17,6 +21,16 @@ def open(subject: Subject, device: str, precision: str) -> Runner:
     """Ready to run. The features variant is the same class without labels, whose `logits` are the pre-logits."""
     require("transformers", device, precision)
     return torch_models.runner(_model(subject.folder), device, precision)
+
+
+def weights(subject: Subject) -> Params:
+    """The file's tensors in the checkpoint's names and axes."""
+    return restored(subject, huggingface)
+
+
+def semantic(subject: Subject, images: Images) -> tuple[Logits, str]:
+    """The same in float64."""
+    return torch_models.in_double(_model(subject.folder), images), "transformers' own model, cast to float64"
 
 
 def _model(folder: Path) -> Model:
