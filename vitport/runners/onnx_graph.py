@@ -90,7 +90,7 @@ def _exact(name: str, array: np.ndarray) -> np.ndarray:
     if name.startswith(CONSTANT) and array.ndim == 0:
         value = float(name.removeprefix(CONSTANT))
         if np.float32(value) == array:
-            return np.float64(value)
+            return np.asarray(value)
     return array.astype(np.float64)
 
 
