@@ -159,11 +159,10 @@ def noise(runner: Runner, pixels: Images, outputs: Logits, size: int, others: li
 
 
 def different_weights(module: ModuleType, subject: Subject) -> dict:
-    """The artifact's leaves that are not the checkpoint's, bit for bit."""
-    ours = module.weights(subject)
-    truth = module.expected(subject) if hasattr(module, "expected") else subject.params
-    different = [leaf for leaf in ours if leaf not in truth or not _bit_equal(ours[leaf], truth[leaf])]
-    return {"leaves": len(ours), "different": different[:10], "count": len(different)}
+    """The artifact's leaves that are not the checkpoint's, bit for bit; one that is missing or left over is not."""
+    ours, truth = module.weights(subject), module.expected(subject)
+    different = [leaf for leaf in {**truth, **ours} if not _bit_equal(ours.get(leaf), truth.get(leaf))]
+    return {"leaves": len(truth), "different": different[:10], "count": len(different)}
 
 
 def _thorough(
@@ -203,8 +202,10 @@ def _differs(runner: Runner, pixels: Images, outputs: Logits, size: int) -> dict
     }
 
 
-def _bit_equal(one: np.ndarray, other: np.ndarray) -> bool:
-    """-0 is another weight than 0."""
+def _bit_equal(one: np.ndarray | None, other: np.ndarray | None) -> bool:
+    """-0 is another weight than 0, and None is no weight."""
+    if one is None or other is None:
+        return False
     return one.shape == other.shape and one.dtype == other.dtype and one.tobytes() == other.tobytes()
 
 
