@@ -60,6 +60,8 @@ FLOORS: dict[str, int] = {
     "vitport.run_report": 3,
     "vitport.trials": 3,
     "vitport.verify": 3,
+    "vitport.assembling": 3,
+    "vitport.golden": 3,
     "vitport.backends": 1,
     "vitport.causes": 1,
     "vitport.formats": 1,

@@ -61,11 +61,14 @@ class Result:
 
 @dataclass(frozen=True)
 class Bench:
-    """What all runs of a verification share. timeout: seconds for each. program: the module that a child runs.
-    gradients: results of the oracle's, by variant, as they are needed."""
+    """What all runs of a verification share.
+
+    asset: the checkpoint, None where artifacts are run without it. timeout: seconds for each run. program: the module
+    that a child runs. gradients: results of the oracle's, by variant, as they are needed.
+    """
 
     architecture: Architecture
-    asset: Asset
+    asset: Asset | None
     scratch: Path
     pictures: ImageSet
     fixed: Path
@@ -98,7 +101,8 @@ class Bench:
         return Result(value, outputs)
 
     def _key(self, errand: Errand) -> str:
-        depends = {**errand.facts, "task": errand.task, "device": errand.device, "asset": self.asset.sha256}
+        depends = {**errand.facts, "task": errand.task, "device": errand.device}
+        depends["asset"] = self.asset.sha256 if self.asset else ""
         depends |= {"images": self.pictures.sha256, "architecture": asdict(self.architecture)}
         return key_of(tuple(errand.packages), **depends)
 
@@ -114,8 +118,8 @@ class Bench:
         name = errand.name.replace("/", ".").replace(":", ".")
         outputs, nonce = self.scratch / f"{name}.npz", secrets.token_hex(16)
         arguments = {
-            "asset": str(self.asset.path),
-            "identity": identity(self.asset.path),
+            "asset": str(self.asset.path) if self.asset else "",
+            "identity": identity(self.asset.path) if self.asset else [],
             "architecture": asdict(self.architecture),
             "any_value": [],
             "images": str(self.pictures.path),

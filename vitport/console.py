@@ -44,7 +44,7 @@ class Progress:
             self._live = _live()
             self._live.start()
         if self._live is None:
-            print(f"{time.monotonic() - self._started:7.1f} s  {part:<26}{text}", file=sys.stderr, flush=True)
+            print(f"{time.monotonic() - self._started:7.1f} s  {part:<26}  {text}", file=sys.stderr, flush=True)
         else:
             if part not in self._parts:
                 self._parts[part] = self._live.add_task(text, part=part, total=1)
@@ -142,7 +142,7 @@ def outcome(out: Path, listing: dict, timings: dict) -> None:
     print("limit: RMS error in percent of the largest allowed. × JAX: RMS error over that of JAX in float32.")
 
 
-def verification(report: Any, folder: Path) -> None:
+def verification(report: Any, folder: Path | None = None) -> None:
     """The table of a verification, what failed or did not run, and the verdict."""
     judgement = report.judgement
     rows = [

@@ -25,8 +25,13 @@ def architecture_of(fields: dict) -> Architecture:
 
 
 def model_of(job: dict) -> tuple[Architecture, Params]:
-    """The architecture and the checkpoint's leaves, memory-mapped. Raises AssetError where the file was changed."""
+    """The architecture and the checkpoint's leaves, memory-mapped; no leaves for a job without a checkpoint.
+
+    Raises AssetError where the file was changed.
+    """
     architecture = architecture_of(job["architecture"])
+    if not job["asset"]:
+        return architecture, {}
     path = Path(job["asset"])
     if identity(path) != job["identity"]:
         raise AssetError(f"{path} changed while it was being read")

@@ -7,6 +7,7 @@ another run's.
 import resource
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
 
@@ -31,7 +32,7 @@ YARDSTICK_IMAGES = 8
 
 
 def measure(job: dict) -> dict:
-    """Runs one backend on all images, and where `thorough` measures everything else that can be said of it."""
+    """Runs one backend on all images, and takes the job's `measures` of it, of `MEASURES`."""
     started = time.perf_counter()
     row = BACKENDS[job["backend"]]
     say(f"importing {' and '.join(row.packages)}")
@@ -44,8 +45,10 @@ def measure(job: dict) -> dict:
     speed = {"load": loaded - started, "infer": ended - loaded, "rate": len(pixels) / (ended - loaded)}
     result = {"speed": {**speed, "memory": _peak_memory()}, "facts": runner.facts()}
     arrays = {"outputs": outputs}
-    if job["thorough"]:
-        result |= _thorough(module, subject, runner, pixels, outputs, job, arrays)
+    for name in job["measures"]:
+        found = MEASURES[name](Opened(job, module, subject, runner, pixels, outputs))
+        arrays |= found.pop("arrays", {})
+        result |= found
     return {**result, "fed": images.digest(pixels), **_left(job, dict(module.VERSIONS), **arrays)}
 
 
@@ -152,46 +155,76 @@ def relative_errors(gradients: Params, truth: Params) -> dict[str, float]:
     return {part: float(np.sqrt(error / exact)) if exact else error for part, (error, exact) in squares.items()}
 
 
-def noise(runner: Runner, pixels: Images, outputs: Logits, size: int, others: list[int]) -> dict:
+@dataclass(frozen=True, slots=True)
+class Opened:
+    """A backend that has run: what else is measured of it starts here."""
+
+    job: dict
+    module: ModuleType
+    subject: Subject
+    runner: Runner
+    pixels: Images
+    outputs: Logits
+
+    def fixed(self) -> tuple[Images, np.ndarray]:
+        """The two fixed images, and the classes that losses take for theirs."""
+        pixels = np.load(self.job["fixed"])
+        return pixels, labels_of(pixels, self.subject.architecture.num_classes)
+
+
+def noise(opened: Opened) -> dict:
     """How far the backend is from itself: the first batch once more, and in batches of other sizes."""
-    again = _differs(runner, pixels[:size], outputs, size)
-    return {"repeat": again, "batches": [_differs(runner, pixels[: max(b + 1, 3)], outputs, b) for b in others]}
-
-
-def different_weights(module: ModuleType, subject: Subject) -> dict:
-    """The artifact's leaves that are not the checkpoint's, bit for bit; one that is missing or left over is not."""
-    ours, truth = module.weights(subject), module.expected(subject)
-    different = [leaf for leaf in {**truth, **ours} if not _bit_equal(ours.get(leaf), truth.get(leaf))]
-    return {"leaves": len(truth), "different": different[:10], "count": len(different)}
-
-
-def _thorough(
-    module: ModuleType, subject: Subject, runner: Runner, pixels: Images, outputs: Logits, job: dict, arrays: dict
-) -> dict:
-    """What else can be measured, by field of `Run`; arrays for the parent go into `arrays`."""
-    fixed, found = np.load(job["fixed"]), {}
     say("repeating, and other batch sizes")
-    found["noise"] = noise(runner, pixels, outputs, job["batch"], job["batches"])
-    if hasattr(module, "weights") and not subject.port:
-        say("comparing the weights")
-        found["weights"] = different_weights(module, subject)
-    if hasattr(module, "semantic"):
-        say("running in float64")
-        semantic = module.semantic(subject, fixed)
-        if semantic:
-            arrays["semantic"], found["how"] = semantic
-    if hasattr(module, "gradients") and job["gradients"] and not subject.port:
-        say("gradients")
-        labels = labels_of(fixed, subject.architecture.num_classes)
-        with np.load(job["gradients"]) as truth:
-            found["gradients"] = relative_errors(module.gradients(subject, job["device"], fixed, labels), truth)
-    return found
+    size, others = opened.job["batch"], opened.job["batches"]
+    repeat = _differs(opened, opened.pixels[:size], size)
+    return {
+        "noise": {"repeat": repeat, "batches": [_differs(opened, opened.pixels[: max(b + 1, 3)], b) for b in others]}
+    }
 
 
-def _differs(runner: Runner, pixels: Images, outputs: Logits, size: int) -> dict:
-    """A run in batches of `size` beside `outputs`, whose first rows are of the same images."""
-    again = run_in_batches(runner, pixels, size)
-    expected = outputs[: len(again)]
+def weights(opened: Opened) -> dict:
+    """The artifact's leaves that are not the checkpoint's, bit for bit."""
+    if not hasattr(opened.module, "weights") or opened.subject.port:
+        return {}
+    say("comparing the weights")
+    ours = opened.module.weights(opened.subject)
+    truth = opened.module.expected(opened.subject) if hasattr(opened.module, "expected") else opened.subject.params
+    different = [leaf for leaf in ours if leaf not in truth or not _bit_equal(ours[leaf], truth[leaf])]
+    return {"weights": {"leaves": len(ours), "different": different[:10], "count": len(different)}}
+
+
+def semantic(opened: Opened) -> dict:
+    """The outputs in float64, where the backend has a way to them."""
+    if not hasattr(opened.module, "semantic"):
+        return {}
+    say("running in float64")
+    found = opened.module.semantic(opened.subject, opened.fixed()[0])
+    return {"arrays": {"semantic": found[0]}, "how": found[1]} if found else {}
+
+
+def gradient_errors(opened: Opened) -> dict:
+    """By part of the network, where the job says where the oracle's gradients are."""
+    if not opened.job["gradients"] or not hasattr(opened.module, "gradients"):
+        return {}
+    say("gradients")
+    found = opened.module.gradients(opened.subject, opened.job["device"], *opened.fixed())
+    with np.load(opened.job["gradients"]) as truth:
+        return {"gradients": relative_errors(found, truth)}
+
+
+MEASURES: dict[str, Callable[[Opened], dict]] = {
+    "noise": noise,
+    "weights": weights,
+    "semantic": semantic,
+    "gradients": gradient_errors,
+}
+"""What can be measured beside the outputs: fields of a result, with arrays for the parent under `arrays`."""
+
+
+def _differs(opened: Opened, pixels: Images, size: int) -> dict:
+    """A run of the first images in batches of `size`, beside the main run."""
+    again = run_in_batches(opened.runner, pixels, size)
+    expected = opened.outputs[: len(again)]
     delta = np.abs(np.subtract(again, expected, dtype=np.float64)).max()
     equal = bool(np.array_equal(again, expected, equal_nan=True))
     return {

@@ -6,10 +6,8 @@ first backend starts.
 """
 
 import tempfile
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import asdict, dataclass
-from datetime import UTC, date, datetime
-from itertools import combinations
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -20,40 +18,36 @@ from vitport import (
     check,
     image_sets,
     images,
-    judging,
     lock,
     manifest,
     policy,
     rendering,
 )
 from vitport.architectures import TAPS
+from vitport.assembling import Case, Outcome, judged, report_of
 from vitport.assets import Asset
 from vitport.backend_table import BACKENDS
 from vitport.bench import Bench, Errand, Result
-from vitport.comparison import Truth, number, pair
+from vitport.comparison import Truth, number
 from vitport.errors import AssetError, BackendError, CheckpointError, EnvironmentFault, UsageError, VitportError
 from vitport.formats import ORACLE_PACKAGES, require
 from vitport.image_sets import ImageSet
 from vitport.jobs import Watch
-from vitport.machine import machine
 from vitport.manifest import Manifest
 from vitport.metrics import error, spread
 from vitport.outputs_store import Store
-from vitport.policy import Policy
-from vitport.report_schema import SCHEMA, File, Identity, Images, Judgement, Pair, Report, Run, Spread, Subject
-from vitport.run_report import did_not_run, ran
+from vitport.report_schema import File, Report, Spread
 from vitport.runners import Inapplicable
 from vitport.trials import Asked, Port, Trial, plan
 
 TIMEOUT = 1800.0
 """Seconds that one backend may take."""
 
+MEASURES = ("noise", "weights", "semantic", "gradients")
+"""What is measured of a backend beside its outputs, once, in float32."""
+
 BATCH, BATCHES = 8, (1, 2)
 """Images at a time, and the other sizes that are tried: alone, and with a ragged last batch."""
-
-
-UNJUDGED = Judgement(verdict="NOT RUN", exit_code=0, policy={}, policy_sha256="", gates=[], runs={})
-"""Of a report whose numbers are complete."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -90,7 +84,9 @@ def verify(request: Request, watch: Watch, fetched: assets.Progress | None = Non
     port, rules = manifest.read(request.manifest), policy.read(request.policy)
     out = request.artifacts or Path("build") / port.name
     folder = request.report or Path("reports") / port.name
-    listed = _artifacts(out, request, watch)
+    listed = whole(out, watch)
+    if listed is None and request.artifacts:
+        raise UsageError(f"{out} holds no {artifacts.LISTING}; make it first: vitport convert --out {out}")
     if listed:
         port = manifest.with_resolution(port, listed["resolution"])
     require("the oracle", ORACLE_PACKAGES)
@@ -103,32 +99,22 @@ def verify(request: Request, watch: Watch, fetched: assets.Progress | None = Non
         store = Store(request.cache or assets.default_cache(), request.fresh)
         bench = Bench(port.architecture, asset, scratch, pictures, fixed, store, watch, request.timeout)
         truths, spreads = references(bench, tuple(dict.fromkeys(trial.variant for trial in trials)))
-        results = {trial.id: attempt(bench, trial, request.batches) for trial in trials}
+        outcomes = [Outcome(trial, attempt(bench, trial, request.batches or (BATCH, *BATCHES))) for trial in trials]
         watch("report", f"writing {folder}")
-        runs = [_run(trial, results[trial.id], truths[trial.variant]) for trial in trials]
-        report = Report(
-            schema=SCHEMA,
-            name=port.name,
-            title=port.title,
-            created=datetime.now(UTC).isoformat(timespec="seconds"),
-            architecture=asdict(port.architecture),
-            identity=_identity(port, request, listed, asset, trials, pictures, out),
-            machine=machine(results.values()),
-            references={variant: _with_jax(spreads[variant], variant, runs) for variant in spreads},
-            runs=_required(runs, request, listed),
-            pairs=list(_pairs(runs, results, truths)),
-            judgement=UNJUDGED,
-        )
+        checkpoint = File(path=asset.url, sha256=asset.sha256, bytes=asset.bytes)
+        case = Case(port, request.command, out, listed, checkpoint, pictures, named=bool(request.backends))
+        report = report_of(case, outcomes, truths, spreads)
     report = judged(report, policy.with_rules(rules, port.name, port.gates.overrides))
     rendering.write(report, folder)
     return report, folder
 
 
-def _artifacts(out: Path, request: Request, watch: Watch) -> dict | None:
-    """The list of the artifacts, after every byte of them was hashed; None where the folder is not there."""
+def whole(out: Path, watch: Watch) -> dict | None:
+    """The list of the artifacts, after every byte of them was hashed; None where there is none.
+
+    Raises AssetError where a byte is another than the list says.
+    """
     if not (out / artifacts.LISTING).exists():
-        if request.artifacts:
-            raise UsageError(f"{out} holds no {artifacts.LISTING}; make it first: vitport convert --out {out}")
         return None
     watch("artifacts", f"hashing {out}")
     busy = f"waiting for another vitport to finish with {out}"
@@ -213,101 +199,28 @@ def _reference(bench: Bench, oracle: Result, standard: Result, variant: str) -> 
     return truth, Spread(**{name: number(value) for name, value in numbers.items()}, jax={})
 
 
-def attempt(bench: Bench, trial: Trial, batches: Sequence[int]) -> Result | VitportError:
-    """Runs a trial, or takes its outputs from an earlier run; the error where it can't be run."""
+def attempt(
+    bench: Bench, trial: Trial, sizes: Sequence[int], measures: Sequence[str] = MEASURES
+) -> Result | VitportError:
+    """Runs a trial, or takes its outputs from an earlier run; the error where it can't be run.
+
+    sizes: images at a time, then the other sizes that are tried. measures: of a thorough trial.
+    """
     if trial.impossible:
         return Inapplicable(trial.impossible)
-    sizes = batches or (BATCH, *BATCHES)
     facts = {
         "backend": trial.backend,
         "variant": trial.variant,
         "precision": trial.precision,
         "port": trial.port,
-        "thorough": trial.thorough,
+        "measures": list(measures) if trial.thorough else [],
         "batch": sizes[0],
-        "batches": sizes[1:],
+        "batches": list(sizes[1:]),
         "subject": trial.sha256,
     }
     row = BACKENDS[trial.backend]
     errand = Errand(trial.id, "measure", row.packages, facts, {"folder": str(trial.folder or "")}, trial.device)
     try:
-        return bench.run(errand, gradients=trial.thorough and row.gradients and not trial.port)
+        return bench.run(errand, gradients=row.gradients and "gradients" in facts["measures"] and not trial.port)
     except (BackendError, EnvironmentFault, AssetError, CheckpointError) as problem:
         return problem
-
-
-def _run(trial: Trial, result: Result | VitportError, truth: Truth) -> Run:
-    return did_not_run(trial, result) if isinstance(result, VitportError) else ran(trial, result, truth)
-
-
-def _with_jax(spread: Spread, variant: str, runs: Sequence[Run]) -> Spread:
-    """The error of the Flax reference itself, where it ran."""
-    jax = {
-        f"{run.precision}/{run.device}": run.relative.rms
-        for run in runs
-        if run.backend == "flax" and run.variant == variant and run.relative
-    }
-    return spread.model_copy(update={"jax": jax})
-
-
-def _required(runs: list[Run], request: Request, listed: dict | None) -> list[Run]:
-    """Nothing named: then every artifact must have been run by somebody, and where none could, nobody is excused."""
-    if request.backends or not listed:
-        return runs
-    there = {run.backend for run in runs if run.status == "RAN"}
-    formats = {BACKENDS[name].artifact for name in there if name in BACKENDS}
-    orphans = {run.id for run in runs if run.status == "NOT RUN" and _format(run) and _format(run) not in formats}
-    return [run.model_copy(update={"required": True}) if run.id in orphans else run for run in runs]
-
-
-def _format(run: Run) -> str:
-    return BACKENDS[run.backend].artifact if run.backend in BACKENDS else ""
-
-
-def _pairs(runs: Sequence[Run], results: dict[str, Result], truths: dict[str, Truth]) -> Iterator[Pair]:
-    """Every two runs of one variant at one precision and device; of one backend also across them."""
-    there = [run for run in runs if run.status == "RAN"]
-    for a, b in combinations(there, 2):
-        same = (a.precision, a.device) == (b.precision, b.device) or a.backend == b.backend
-        if a.variant == b.variant and same:
-            outputs = results[a.id].arrays["outputs"], results[b.id].arrays["outputs"]
-            yield pair(a, b, outputs, truths[a.variant])
-
-
-def judged(report: Report, rules: Policy, today: date | None = None) -> Report:
-    """The report with its verdict by these rules."""
-    return report.model_copy(update={"judgement": judging.judge(report, rules, today)})
-
-
-def _identity(
-    port: Manifest,
-    request: Request,
-    listed: dict | None,
-    asset: Asset,
-    trials: Sequence[Trial],
-    pictures: ImageSet,
-    out: Path,
-) -> Identity:
-    """What another person needs to do it again."""
-    subjects = {
-        (trial.name, trial.variant): Subject(
-            name=trial.name, variant=trial.variant, path=str(trial.folder or asset.url), sha256=trial.sha256
-        )
-        for trial in trials
-    }
-    path = out / artifacts.LISTING
-    return Identity(
-        manifest=File(path=port.path.as_posix(), sha256=port.digest),
-        asset=File(path=asset.url, sha256=asset.sha256, bytes=asset.bytes),
-        artifacts=File(path=str(path), sha256=artifacts.sha256(path)) if listed else None,
-        subjects=list(subjects.values()),
-        images=Images(
-            source=pictures.source,
-            count=len(pictures.ids),
-            sha256=pictures.sha256,
-            ids=list(pictures.ids),
-            labels=list(pictures.labels) if pictures.labels else None,
-        ),
-        command=request.command,
-        seeds={"images": 0, "yardstick": 0},
-    )

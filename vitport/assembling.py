@@ -1,0 +1,132 @@
+"""The report of a verification, made of what its runs left."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass
+from datetime import UTC, date, datetime
+from itertools import combinations
+from pathlib import Path
+
+from vitport import artifacts, judging
+from vitport.backend_table import BACKENDS
+from vitport.bench import Result
+from vitport.comparison import Truth, pair
+from vitport.errors import VitportError
+from vitport.image_sets import ImageSet
+from vitport.machine import machine
+from vitport.manifest import Manifest
+from vitport.policy import Policy
+from vitport.report_schema import SCHEMA, File, Identity, Images, Judgement, Pair, Report, Run, Spread, Subject
+from vitport.run_report import did_not_run, ran
+from vitport.trials import Trial
+
+UNJUDGED = Judgement(verdict="NOT RUN", exit_code=0, policy={}, policy_sha256="", gates=[], runs={})
+"""Of a report whose numbers are complete."""
+
+
+@dataclass(frozen=True, slots=True)
+class Case:
+    """What is verified. named: whether the command named backends, each of which must then run."""
+
+    port: Manifest
+    command: str
+    out: Path
+    listing: dict | None
+    checkpoint: File
+    pictures: ImageSet
+    named: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """A trial, and what it left or why it left nothing."""
+
+    trial: Trial
+    result: Result | VitportError
+
+    def run(self, truth: Truth) -> Run:
+        """As a report has it."""
+        if isinstance(self.result, VitportError):
+            return did_not_run(self.trial, self.result)
+        return ran(self.trial, self.result, truth)
+
+
+def report_of(case: Case, outcomes: Sequence[Outcome], truths: dict[str, Truth], spreads: dict[str, Spread]) -> Report:
+    """All the numbers, not judged yet."""
+    runs = [outcome.run(truths[outcome.trial.variant]) for outcome in outcomes]
+    return Report(
+        schema=SCHEMA,
+        name=case.port.name,
+        title=case.port.title,
+        created=datetime.now(UTC).isoformat(timespec="seconds"),
+        architecture=asdict(case.port.architecture),
+        identity=_identity(case, [outcome.trial for outcome in outcomes]),
+        machine=machine(outcome.result for outcome in outcomes),
+        references={variant: _with_jax(spreads[variant], variant, runs) for variant in spreads},
+        runs=_required(runs, case.named),
+        pairs=list(_pairs(runs, outcomes, truths)),
+        judgement=UNJUDGED,
+    )
+
+
+def judged(report: Report, rules: Policy, today: date | None = None) -> Report:
+    """The report with its verdict by these rules."""
+    return report.model_copy(update={"judgement": judging.judge(report, rules, today)})
+
+
+def _identity(case: Case, trials: Sequence[Trial]) -> Identity:
+    """What another person needs to do it again."""
+    subjects = {(trial.name, trial.variant): _subject(trial, case) for trial in trials}
+    path, pictures = case.out / artifacts.LISTING, case.pictures
+    return Identity(
+        manifest=File(path=case.port.path.as_posix(), sha256=case.port.digest),
+        asset=case.checkpoint,
+        artifacts=File(path=str(path), sha256=artifacts.sha256(path)) if case.listing else None,
+        subjects=list(subjects.values()),
+        images=Images(
+            source=pictures.source,
+            count=len(pictures.ids),
+            sha256=pictures.sha256,
+            ids=list(pictures.ids),
+            labels=list(pictures.labels) if pictures.labels else None,
+        ),
+        command=case.command,
+        seeds={"images": 0, "yardstick": 0},
+    )
+
+
+def _subject(trial: Trial, case: Case) -> Subject:
+    path = str(trial.folder or case.checkpoint.path)
+    return Subject(name=trial.name, variant=trial.variant, path=path, sha256=trial.sha256)
+
+
+def _with_jax(spread: Spread, variant: str, runs: Sequence[Run]) -> Spread:
+    """The error of the Flax reference itself, where it ran."""
+    jax = {
+        f"{run.precision}/{run.device}": run.relative.rms
+        for run in runs
+        if run.backend == "flax" and run.variant == variant and run.relative
+    }
+    return spread.model_copy(update={"jax": jax})
+
+
+def _required(runs: list[Run], named: bool) -> list[Run]:
+    """No backend named: then every artifact must have been run by somebody, and where none could, nobody is excused."""
+    if named:
+        return runs
+    there = {run.backend for run in runs if run.status == "RAN"}
+    formats = {BACKENDS[name].artifact for name in there if name in BACKENDS}
+    orphans = {run.id for run in runs if run.status == "NOT RUN" and _format(run) and _format(run) not in formats}
+    return [run.model_copy(update={"required": True}) if run.id in orphans else run for run in runs]
+
+
+def _format(run: Run) -> str:
+    return BACKENDS[run.backend].artifact if run.backend in BACKENDS else ""
+
+
+def _pairs(runs: Sequence[Run], outcomes: Sequence[Outcome], truths: dict[str, Truth]) -> Iterator[Pair]:
+    """Every two runs of one variant at one precision and device; of one backend also across them."""
+    there = [(run, outcome.result) for run, outcome in zip(runs, outcomes, strict=True) if run.status == "RAN"]
+    for (a, one), (b, other) in combinations(there, 2):
+        same = (a.precision, a.device) == (b.precision, b.device) or a.backend == b.backend
+        if a.variant == b.variant and same:
+            yield pair(a, b, (one.arrays["outputs"], other.arrays["outputs"]), truths[a.variant])

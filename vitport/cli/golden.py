@@ -1,0 +1,89 @@
+"""`vitport golden make` and `check`."""
+
+import shlex
+import sys
+from pathlib import Path
+
+import click
+
+from vitport.cli.group import EPILOG, command, main
+from vitport.cli.words import words
+
+GOLDEN = click.option(
+    "--golden", type=click.Path(path_type=Path, dir_okay=False), help="[<manifest>/golden/<name>.json]"
+)
+ASSET = click.option("--asset", metavar="FILE|URL", help="The checkpoint, if not where the manifest says.")
+CACHE = click.option("--cache", type=click.Path(path_type=Path, file_okay=False), help="Folder of downloads.")
+QUIET = click.option("--quiet", is_flag=True, help="No progress.")
+
+
+@main.group(epilog=EPILOG)
+def golden() -> None:
+    """Check artifacts against a few kilobytes of known answers.
+
+    \b
+    Examples:
+      vitport golden make manifests/s16.yaml
+      vitport golden check manifests/s16.yaml --artifacts build/s16
+    """
+
+
+@command(parent=golden)
+@click.argument("manifest")
+@GOLDEN
+@ASSET
+@CACHE
+@click.option("--resolution", type=click.IntRange(1), help="Side of the input, if another than the manifest's.")
+@click.option("--offline", is_flag=True, help="Never touch the network; use the cache.")
+@QUIET
+def make(manifest: str, quiet: bool, **options: object) -> None:
+    """Ask the oracle once, and write down what it says.
+
+    The file is small enough to be committed beside the manifest, in golden/; `vitport golden check` needs neither the
+    checkpoint nor JAX.
+
+    \b
+    Example:
+      vitport golden make manifests/digits.yaml
+    """
+    from vitport import console, golden
+    from vitport.manifest import find
+
+    request = golden.Request(manifest=find(manifest), **{k: v for k, v in options.items() if v is not None})
+    with console.Progress(quiet) as watch:
+        path = golden.make(request, watch, watch.bytes("asset", "fetched"))
+    click.echo(f"{path}, {path.stat().st_size / 1000:.1f} kB")
+
+
+@command(parent=golden)
+@click.argument("manifest")
+@GOLDEN
+@click.option("--artifacts", type=click.Path(path_type=Path, file_okay=False), metavar="DIR", help="[build/<name>]")
+@click.option("--backends", callback=words, metavar="A,B", help="Only these, and each must run.  [all there are]")
+@CACHE
+@click.option("--timeout", type=click.FloatRange(min=1), help="Seconds that one backend may take.  [1800]")
+@click.option("--json", "as_json", is_flag=True, help="Print the report as JSON.")
+@QUIET
+def check(manifest: str, as_json: bool, quiet: bool, **options: object) -> None:
+    """Run artifacts on the golden images, and judge what they return.
+
+    \b
+    Examples:
+      vitport golden check manifests/digits.yaml
+      vitport golden check digits --artifacts build/digits --backends onnx
+    """
+    from vitport import console, golden
+    from vitport.manifest import find
+
+    given = {name: value for name, value in options.items() if value not in (None, ())}
+    command_line = shlex.join(["vitport", *sys.argv[1:]])
+    request = golden.Request(manifest=find(manifest), command=command_line, **given)
+    with console.Progress(quiet or as_json) as watch:
+        report = golden.check_golden(request, watch)
+    if as_json:
+        from vitport.rendering import json_text
+
+        click.echo(json_text(report))
+    else:
+        console.verification(report)
+    sys.exit(report.judgement.exit_code)

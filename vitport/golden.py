@@ -1,0 +1,161 @@
+"""`vitport golden`: a few kilobytes by which continuous integration checks artifacts, without checkpoint or JAX.
+
+`make` asks the oracle once, where the checkpoint is. `check` runs the artifacts in whatever backends are there and
+judges them by the answers: nonfinite, numeric, flips, repeat and batches. Whether weights are the checkpoint's to the
+bit, and the semantic lane, need the checkpoint: that is `vitport verify`.
+"""
+
+import tempfile
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+
+from vitport import assets, golden_file, images, lock, manifest, policy
+from vitport.appearing import appearing
+from vitport.architectures import Architecture
+from vitport.assembling import Case, Outcome, judged, report_of
+from vitport.assets import Asset
+from vitport.backend_table import BACKENDS
+from vitport.bench import Bench
+from vitport.comparison import Truth, number
+from vitport.errors import AssetError, UsageError
+from vitport.formats import ORACLE_PACKAGES, require
+from vitport.gate_rules import Rule
+from vitport.golden_file import Answers, Golden
+from vitport.image_sets import ImageSet
+from vitport.jobs import Watch
+from vitport.outputs_store import Store
+from vitport.report_schema import File, Report, Spread
+from vitport.trials import Asked, Trial, plan
+from vitport.verify import TIMEOUT, attempt, references, whole
+
+WITHOUT_CHECKPOINT = tuple(
+    Rule(gate=gate, limit=0, required=False, because="needs the checkpoint, which a golden check does without")
+    for gate in ("weights", "semantic")
+)
+
+SIZES = (1, 2)
+"""Images at a time, and then both at once."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Request:
+    """What the command line asks for. golden: the file, beside the manifest if None."""
+
+    manifest: Path
+    golden: Path | None = None
+    artifacts: Path | None = None
+    asset: str | None = None
+    resolution: int | None = None
+    backends: Sequence[str] = ()
+    cache: Path | None = None
+    offline: bool = False
+    timeout: float = TIMEOUT
+    command: str = "vitport golden"
+
+    @property
+    def path(self) -> Path:
+        return self.golden or golden_file.place(self.manifest)
+
+
+def make(request: Request, watch: Watch, fetched: assets.Progress | None = None) -> Path:
+    """Writes the golden file of a manifest, and returns its path."""
+    port = manifest.read(request.manifest)
+    if request.resolution:
+        port = manifest.with_resolution(port, request.resolution)
+    require("the oracle", ORACLE_PACKAGES)
+    places = {"cache": request.cache or assets.default_cache(), "offline": request.offline, "progress": fetched}
+    places["tell"] = lambda words: watch("asset", words)
+    asset = assets.fetch((request.asset,), **places) if request.asset else lock.fetch(port, **places)
+    with tempfile.TemporaryDirectory(prefix="vitport-") as folder:
+        bench = _bench(Path(folder), port.architecture, request, watch, asset)
+        truths, spreads = references(bench, port.variants)
+    golden = Golden(
+        schema=1,
+        name=port.name,
+        checkpoint=asset.sha256,
+        resolution=port.architecture.resolution,
+        images=bench.pictures.sha256,
+        variants={variant: _answers(truths[variant], spreads[variant]) for variant in port.variants},
+    )
+    request.path.parent.mkdir(parents=True, exist_ok=True)
+    with appearing(request.path) as file:
+        file.write(golden_file.text(golden).encode())
+    return request.path
+
+
+def check_golden(request: Request, watch: Watch) -> Report:
+    """The report of a folder's artifacts, judged by the golden file.
+
+    Raises AssetError where the two don't belong together.
+    """
+    port, golden = manifest.read(request.manifest), golden_file.read(request.path)
+    out = request.artifacts or Path("build") / port.name
+    listed = _belonging(whole(out, watch), golden, out)
+    port = manifest.with_resolution(port, golden.resolution)
+    rows = [
+        name for name, row in BACKENDS.items() if row.artifact and (not request.backends or name in request.backends)
+    ]
+    asked = Asked(request.backends or rows, tuple(golden.variants), (), (), out, listed, golden.checkpoint)
+    trials = [replace(trial, required=trial.required and bool(request.backends)) for trial in plan(asked)]
+    with tempfile.TemporaryDirectory(prefix="vitport-") as folder:
+        bench = _bench(Path(folder), port.architecture, request, watch, None)
+        if bench.pictures.sha256 != golden.images:
+            raise AssetError(f"{request.path} is of other images than this vitport makes; make it again")
+        truths = {variant: _truth(answers, bench, variant) for variant, answers in golden.variants.items()}
+        spreads = {variant: _spread(answers, truths[variant]) for variant, answers in golden.variants.items()}
+        outcomes = [Outcome(trial, attempt(bench, trial, SIZES, ("noise",))) for trial in trials]
+        checkpoint = File(path=str(request.path), sha256=golden.checkpoint)
+        case = Case(port, request.command, out, listed, checkpoint, bench.pictures, named=bool(request.backends))
+        rules = policy.with_rules(policy.read(), "golden check", (*WITHOUT_CHECKPOINT, *port.gates.overrides))
+        return judged(report_of(case, outcomes, truths, spreads), rules)
+
+
+def _trials(request: Request, golden: Golden, listed: dict, out: Path) -> list[Trial]:
+    """Of every backend that runs an artifact which is there; those that the command names are required."""
+    there = {entry["format"] for entry in listed["artifacts"]}
+    able = [name for name, row in BACKENDS.items() if row.artifact in there]
+    asked = Asked(request.backends or able, tuple(golden.variants), (), (), out, listed, golden.checkpoint)
+    return [replace(trial, required=bool(request.backends)) for trial in plan(asked)]
+
+
+def _bench(folder: Path, architecture: Architecture, request: Request, watch: Watch, asset: Asset | None) -> Bench:
+    """A place to run things on the fixed images alone."""
+    pixels, path = images.fixed(architecture.resolution), folder / "images.npy"
+    np.save(path, pixels)
+    pictures = ImageSet("golden", path, ("fixed-0000", "fixed-0001"), None, images.digest(pixels))
+    store = Store(request.cache or assets.default_cache(), fresh=False)
+    return Bench(architecture, asset, folder, pictures, path, store, watch, request.timeout)
+
+
+def _answers(truth: Truth, spread: Spread) -> Answers:
+    return Answers(
+        columns=truth.outputs.shape[1],
+        values=golden_file.encode(truth.outputs),
+        yardstick=spread.yardstick,
+        definition=spread.definition,
+    )
+
+
+def _truth(answers: Answers, bench: Bench, variant: str) -> Truth:
+    outputs = answers.array()
+    return Truth(outputs, bench.pictures.ids, None, variant == "classifier", outputs)
+
+
+def _spread(answers: Answers, truth: Truth) -> Spread:
+    numbers = {"spread": truth.spread, "definition": answers.definition, "yardstick": answers.yardstick}
+    return Spread(**{name: number(value) for name, value in numbers.items()}, jax={})
+
+
+def _belonging(listed: dict | None, golden: Golden, out: Path) -> dict:
+    """The list of artifacts that the golden file is about. Raises AssetError, UsageError."""
+    if listed is None:
+        raise UsageError(f"{out} holds no artifacts; make them first: vitport convert")
+    if listed["asset"]["sha256"] != golden.checkpoint or listed["resolution"] != golden.resolution:
+        raise AssetError(
+            f"{out} was made of the checkpoint {listed['asset']['sha256'][:12]} at {listed['resolution']} px, "
+            f"the golden file is of {golden.checkpoint[:12]} at {golden.resolution} px"
+        )
+    return listed
