@@ -15,10 +15,13 @@ from onnx import numpy_helper
 from vitport import formats, runners
 from vitport.architectures import TAPS, VARIANTS
 from vitport.backend_table import BACKENDS
+from vitport.backends import numpy
 from vitport.devices import Runner
 from vitport.errors import AssetError, EnvironmentFault
 from vitport.formats import Export, safetensors_file
+from vitport.gradient_parts import part_of
 from vitport.layouts import huggingface, timm
+from vitport.reference import flax_vit
 from vitport.runners import Inapplicable, Subject, precision_of
 
 HOLDS = {"safetensors-transformers": huggingface, "safetensors-timm": timm}
@@ -160,6 +163,89 @@ def test_the_last_bit_of_a_folded_kernel_is_seen(subject, tmp_path: Path) -> Non
     ]
     outputs, _ = module.semantic(wrong, small.case("stem").images)
     assert relative(outputs, small.case("stem").oracle["logits"]) > SEMANTIC / 100
+
+
+# Gradients.
+
+LABELS = np.arange(2)
+
+GRADIENTS = [name for name, row in BACKENDS.items() if row.gradients]
+
+
+@cache
+def slopes(name: str, variant: str = "classifier") -> dict[str, np.ndarray]:
+    case = small.case(name)
+    return flax_vit.gradients(case.architecture, case.params, case.images, LABELS, variant)
+
+
+def differences(found: dict[str, np.ndarray], truth: dict[str, np.ndarray]) -> dict[str, float]:
+    """By leaf, the largest difference over its largest value; over a thousandth of its part's, where that is more.
+
+    A key's bias moves every score of a row alike, so that its true gradient is 0.
+    """
+    assert {leaf: array.shape for leaf, array in found.items()} == {leaf: array.shape for leaf, array in truth.items()}
+    scale: dict[str, float] = {}
+    for leaf, exact in truth.items():
+        scale[part_of(leaf)] = max(scale.get(part_of(leaf), 0.0), float(np.abs(exact).max()))
+    return {
+        leaf: float(np.abs(found[leaf] - exact).max() / max(np.abs(exact).max(), scale[part_of(leaf)] / 1000))
+        for leaf, exact in truth.items()
+    }
+
+
+@pytest.mark.parametrize(("name", "variant"), [("plain", "classifier"), ("hybrid", "features")])
+def test_in_float64_the_gradients_are_those_of_flax(subject, name, variant) -> None:
+    torch, eager = pytest.importorskip("torch"), runners.module("torch")
+    model, images = eager._model(subject(name, "torch", variant)), small.case(name).images
+    found = eager.torch_models.gradients(model, "cpu", images, LABELS, variant, torch.float64)
+    worst = differences(eager.torch_models.canonical(found), slopes(name, variant))
+    assert max(worst.values()) < small.EXACT, max(worst, key=worst.get)
+
+
+WITH_GRADIENTS = [("plain", "classifier", backend) for backend in GRADIENTS]
+WITH_GRADIENTS += [
+    ("plain", "features", "saved_model"),
+    ("stem", "features", "timm"),
+    ("stem", "features", "torchscript"),
+]
+
+
+@pytest.mark.parametrize(("name", "variant", "backend"), WITH_GRADIENTS)
+def test_in_float32_the_gradients_are_those_of_flax(subject, name, variant, backend) -> None:
+    run = subject(name, backend, variant)
+    found = runners.module(backend).gradients(run, "cpu", small.case(name).images, LABELS)
+    assert {array.dtype.name for array in found.values()} == {"float32"}
+    worst = differences(found, slopes(name, variant))
+    assert max(worst.values()) < 2e-4, max(worst, key=worst.get)
+
+
+def test_the_oracles_gradient_is_that_of_its_loss() -> None:
+    """Against the difference of two losses, in NumPy's definition: no framework differentiates here."""
+    case, leaf = small.case("plain"), "Transformer/encoderblock_0/MlpBlock_3/Dense_0/kernel"
+    direction = np.random.default_rng(0).standard_normal(case.params[leaf].shape)
+
+    def loss(step: float) -> float:
+        params = {**case.params, leaf: case.params[leaf].astype(np.float64) + step * direction}
+        logits = numpy.run(case.architecture, params, case.images, "classifier")["logits"]
+        return float(np.mean(np.log(np.exp(logits).sum(axis=1)) - logits[LABELS, LABELS]))
+
+    along = float((slopes("plain")[leaf] * direction).sum())
+    assert abs((loss(1e-5) - loss(-1e-5)) / 2e-5 - along) < 1e-6 * abs(along)
+
+
+def test_a_stopped_gradient_and_a_wrong_variable_are_seen(subject) -> None:
+    eager, images = runners.module("torch"), small.case("plain").images
+    model = eager._model(subject("plain", "torch"))
+    blocks = model.module.Transformer
+    blocks.encoderblock_0.LayerNorm_0.scale.requires_grad_(False)
+    one, other = blocks.encoderblock_0.LayerNorm_2, blocks.encoderblock_1.LayerNorm_2
+    found = eager.torch_models.canonical(eager.torch_models.gradients(model, "cpu", images, LABELS, "classifier"))
+    wrong = {leaf for leaf, difference in differences(found, slopes("plain")).items() if difference > 1e-3}
+    assert wrong == {"Transformer/encoderblock_0/LayerNorm_0/scale"}
+    one.scale, other.scale = other.scale, one.scale
+    found = eager.torch_models.canonical(eager.torch_models.gradients(model, "cpu", images, LABELS, "classifier"))
+    wrong = {leaf for leaf, difference in differences(found, slopes("plain")).items() if difference > 1e-3}
+    assert {f"Transformer/encoderblock_{index}/LayerNorm_2/scale" for index in (0, 1)} <= wrong
 
 
 CAST = [backend for backend, row in BACKENDS.items() if row.cast]

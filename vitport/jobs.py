@@ -29,7 +29,7 @@ from vitport.errors import (
     ParityError,
     UsageError,
 )
-from vitport.formats import ENVIRONMENTS
+from vitport.formats import environment
 from vitport.job_arguments import MARK
 from vitport.worker import how_it_died
 
@@ -163,7 +163,12 @@ def _run(job: Job, scratch: Path, watch: Watch, timeout: float, group: _Group) -
 
 def _environment(job: Job) -> dict[str, str]:
     fixed = {"PYTHONHASHSEED": "0", "PYTHONPATH": _module_path()}
-    return {**({} if job.alone else _threads()), **os.environ, **ENVIRONMENTS[job.device], **fixed}
+    return {
+        **({} if job.alone else _threads()),
+        **os.environ,
+        **environment(job.device, job.arguments.get("precision", "float32")),
+        **fixed,
+    }
 
 
 def _threads() -> dict[str, str]:

@@ -5,15 +5,11 @@ import numpy as np
 from vitport.bench import Result, Untrusted
 from vitport.comparison import Truth, number, numbers
 from vitport.errors import AssetError, EnvironmentFault, Hung, OutOfMemory, VitportError
+from vitport.loss import LOSSES
 from vitport.metrics import error
 from vitport.report_schema import BatchNoise, Gradient, Gradients, Noise, Run, Semantic, Speed, Weights
 from vitport.runners import Inapplicable
 from vitport.trials import Trial
-
-LOSSES = {
-    "classifier": "mean cross-entropy, image i taken to be of class i",
-    "features": "half the mean square of the pre-logits, mean over images",
-}
 
 CAUSES = (
     (Inapplicable, "inapplicable"),

@@ -91,6 +91,21 @@ def rescale(kernel: np.ndarray) -> np.ndarray:
     return (gain * centred).astype(kernel.dtype)
 
 
+def rescale_slope(kernel: np.ndarray, slope: np.ndarray) -> np.ndarray:
+    """A derivative by `kernel` from one by `rescale(kernel)`: the rule of the chain, in float64.
+
+    With c = w - mean: dk/dc = a + c a'(s) ds/dc, where ds/dc = c / (N s) and a' = -a e / (2 s e + e^2).
+    """
+    exact, outer = kernel.astype(np.float64), slope.astype(np.float64)
+    centred = exact - exact.mean(axis=(0, 1, 2))
+    std = np.sqrt(np.square(centred).mean(axis=(0, 1, 2)))
+    denominator = 2 * std * STD_CONV_EPS + STD_CONV_EPS**2
+    gain = np.sqrt(TIMM_STD_CONV_EPS / denominator)
+    along = (outer * centred).mean(axis=(0, 1, 2)) / np.where(std, std, 1)
+    by_centred = gain * (outer - centred * along * STD_CONV_EPS / denominator)
+    return (by_centred - by_centred.mean(axis=(0, 1, 2))).astype(slope.dtype)
+
+
 def config(spec: Export) -> dict:
     """timm's `config.json`: a registered model, the arguments that make it this one, and the preprocessing."""
     a, count = spec.architecture, spec.architecture.num_classes if spec.variant == "classifier" else 0

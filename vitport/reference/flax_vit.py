@@ -54,6 +54,37 @@ def run(architecture: Architecture, params: Params, images: Images, dtype: str =
     return outputs
 
 
+def gradients(
+    architecture: Architecture, params: Params, images: Images, labels: np.ndarray, variant: str, dtype: str = "float64"
+) -> Params:
+    """Of the loss by every leaf of the variant, under its name, and by the pixels, as `images`.
+
+    The loss is the mean cross-entropy of the classifier's softmax with `labels` (n,); of the features, half the mean
+    square of the pre-logits, mean over images.
+    """
+    with numerics(dtype):
+        model = module(architecture, dtype, head=variant == "classifier")
+        leaves = {name: leaf for name, leaf in params.items() if model.head or not name.startswith("head/")}
+        variables = _as(dtype, tree(leaves))
+        by_leaf, by_pixel = _slopes(model, variables, jnp.asarray(images, dtype), jnp.asarray(labels))
+        found = {**flatten_dict(by_leaf["params"], sep="/"), "images": by_pixel}
+        return {name: np.asarray(slope) for name, slope in found.items()}
+
+
+@partial(jax.jit, static_argnums=0)
+def _slopes(
+    model: "VisionTransformer", variables: dict[str, Any], images: Array, labels: Array
+) -> tuple[dict[str, Any], Array]:
+    def loss(variables: dict[str, Any], images: Array) -> Array:
+        outputs = model.apply(variables, images)
+        if not model.head:
+            return 0.5 * jnp.square(outputs["pre_logits"]).mean()
+        likelihoods = jax.nn.log_softmax(outputs["logits"])
+        return -jnp.take_along_axis(likelihoods, labels[:, None], axis=1).mean()
+
+    return jax.grad(loss, argnums=(0, 1))(variables, images)
+
+
 def module(architecture: Architecture, dtype: str = "float32", head: bool = True) -> "VisionTransformer":
     """The linen module of an architecture; without a head its only output is the pre-logits."""
     if dtype not in DTYPES:

@@ -2,6 +2,7 @@
 
 from typing import Any
 
+import numpy as np
 import tensorflow as tf
 
 from vitport.architectures import TAPS
@@ -9,6 +10,7 @@ from vitport.arrays import Images, Logits, Params
 from vitport.backends import tensorflow
 from vitport.devices import Runner
 from vitport.formats import saved_model
+from vitport.loss import slope
 from vitport.runners import Subject, own, precision_of, require
 
 expected = own
@@ -39,7 +41,7 @@ def facts(dtypes: set[str], device: str) -> dict[str, str]:
 
 def weights(subject: Subject) -> Params:
     """Its variables, which have the checkpoint's names."""
-    return {variable.name.removesuffix(":0"): variable.numpy() for variable in _read(subject).variables}
+    return {_leaf_name(variable): variable.numpy() for variable in _read(subject).variables}
 
 
 def semantic(subject: Subject, images: Images) -> tuple[Logits, str] | None:
@@ -48,6 +50,23 @@ def semantic(subject: Subject, images: Images) -> tuple[Logits, str] | None:
         return None
     taps = tensorflow.run(subject.architecture, weights(subject), images, subject.variant)
     return taps[TAPS[subject.variant]], "the definition in TensorFlow with the SavedModel's variables, in float64"
+
+
+def gradients(subject: Subject, device: str, images: Images, labels: np.ndarray) -> Params:
+    """By leaf of the checkpoint, and `images`, through the `__call__` that Keras and fine-tuning use."""
+    model = saved_model.read(subject.folder, device)
+    pixels, leaves = tf.constant(images), list(model.trainable_variables)
+    with tf.GradientTape() as tape:
+        tape.watch(pixels)
+        outputs = model(pixels, training=True)
+    by_output = tf.constant(slope(outputs.numpy(), labels, subject.variant))
+    found = tape.gradient(outputs, [pixels, *leaves], by_output, unconnected_gradients="zero")
+    names = ["images", *(_leaf_name(leaf) for leaf in leaves)]
+    return {name: array.numpy() for name, array in zip(names, found, strict=True)}
+
+
+def _leaf_name(variable: tf.Variable) -> str:
+    return variable.name.removesuffix(":0")
 
 
 def _read(subject: Subject) -> Any:

@@ -11,8 +11,9 @@ from vitport.architectures.hybrid import GROUP_NORM_EPS
 from vitport.arrays import Images, Logits, Params
 from vitport.devices import Runner
 from vitport.errors import AssetError
-from vitport.formats.safetensors_timm import STD_CONV_KERNEL, rescale
+from vitport.formats.safetensors_timm import STD_CONV_KERNEL, rescale, rescale_slope
 from vitport.layouts import timm as layout
+from vitport.layouts.transfer import restore
 from vitport.runners import Subject, own, require, restored, torch_models
 from vitport.runners.torch_models import Model
 
@@ -45,6 +46,16 @@ def semantic(subject: Subject, images: Images) -> tuple[Logits, str]:
     _take_back(model.module, subject)
     how = "timm's own model, cast to float64, GroupNorm's epsilon 1e-6 and the rescaled kernels unrounded"
     return torch_models.in_double(model, images), how
+
+
+def gradients(subject: Subject, device: str, images: Images, labels: np.ndarray) -> Params:
+    """By leaf of the checkpoint, and `images`; through the rescaling of StdConv kernels, which timm does not have."""
+    found = torch_models.gradients(_model(subject.folder), device, images, labels, subject.variant)
+    by_pixel, leaves = found.pop("images"), own(subject)
+    shapes = {name: leaf.shape for name, leaf in leaves.items()}
+    by_leaf = restore(layout.rows(subject.architecture, subject.variant), found, shapes)
+    kernels = {name: rescale_slope(leaves[name], by_leaf[name]) for name in leaves if STD_CONV_KERNEL.search(name)}
+    return {**by_leaf, **kernels, "images": by_pixel}
 
 
 def _take_back(module: torch.nn.Module, subject: Subject) -> None:

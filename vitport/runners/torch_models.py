@@ -3,12 +3,14 @@
 from collections.abc import Callable
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
 from vitport.arrays import Images, Logits, Params
 from vitport.devices import Runner
 from vitport.formats import torch_module
+from vitport.loss import slope
 from vitport.runners import Inapplicable, precision_of
 
 DTYPES = {
@@ -54,7 +56,7 @@ def _answer(model: Model, pixels: Tensor, precision: str) -> Tensor:
 
 def weights(module: nn.Module) -> Params:
     """The parameters of a module that has the checkpoint's names, dots for slashes."""
-    return {name.replace(".", "/"): leaf.detach().cpu().numpy() for name, leaf in module.named_parameters()}
+    return canonical({name: leaf.detach().cpu().numpy() for name, leaf in module.named_parameters()})
 
 
 def in_double(model: Model, images: Images) -> Logits:
@@ -62,6 +64,29 @@ def in_double(model: Model, images: Images) -> Logits:
     model.module.to("cpu", torch.float64)
     with torch.inference_mode():
         return model.answer(torch_module.pixels(images).double()).numpy()
+
+
+def gradients(
+    model: Model, device: str, images: Images, labels: np.ndarray, variant: str, dtype: torch.dtype = torch.float32
+) -> Params:
+    """Of the loss by every parameter, under its own name, and by the pixels, as `images` (n, r, r, 3)."""
+    place = torch_module.prepare(device)
+    model.module.to(place, dtype)
+    pixels = torch_module.pixels(images).to(place, dtype).requires_grad_()
+    outputs = model.answer(pixels)
+    outputs.backward(torch.from_numpy(slope(outputs.detach().cpu().numpy(), labels, variant)).to(place))
+    found = {name: _slope(leaf) for name, leaf in model.module.named_parameters()}
+    return {**found, "images": np.ascontiguousarray(_slope(pixels).transpose(0, 2, 3, 1))}
+
+
+def canonical(params: Params) -> Params:
+    """The names of `torch_module.ViT` as the checkpoint has them."""
+    return {name.replace(".", "/"): leaf for name, leaf in params.items()}
+
+
+def _slope(leaf: Tensor) -> np.ndarray:
+    """Zero where the loss does not reach."""
+    return (torch.zeros_like(leaf) if leaf.grad is None else leaf.grad).detach().cpu().numpy()
 
 
 def facts(module: nn.Module, device: str) -> dict[str, str]:

@@ -1,5 +1,6 @@
 """The TorchScript archive, loaded by PyTorch."""
 
+import numpy as np
 import torch
 
 from vitport.arrays import Images, Logits, Params
@@ -28,6 +29,11 @@ def weights(subject: Subject) -> Params:
 def semantic(subject: Subject, images: Images) -> tuple[Logits, str]:
     """The same in float64."""
     return torch_models.in_double(_model(subject), images), "the archive itself, cast to float64"
+
+
+def gradients(subject: Subject, device: str, images: Images, labels: np.ndarray) -> Params:
+    """By leaf of the checkpoint, and `images`."""
+    return torch_models.canonical(torch_models.gradients(_model(subject), device, images, labels, subject.variant))
 
 
 def _model(subject: Subject) -> Model:

@@ -1,7 +1,10 @@
 """The safetensors folder under transformers: `AutoModelForImageClassification.from_pretrained(<folder>)`."""
 
+from dataclasses import replace
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
+import numpy as np
 import torch
 import transformers
 
@@ -31,6 +34,23 @@ def weights(subject: Subject) -> Params:
 def semantic(subject: Subject, images: Images) -> tuple[Logits, str]:
     """The same in float64."""
     return torch_models.in_double(_model(subject.folder), images), "transformers' own model, cast to float64"
+
+
+def gradients(subject: Subject, device: str, images: Images, labels: np.ndarray) -> Params:
+    """By leaf of the checkpoint, and `images`.
+
+    A model in memory has other names than its file, by the version of transformers. So the gradients take the weights'
+    place, and transformers itself writes them.
+    """
+    model = _model(subject.folder)
+    found = torch_models.gradients(model, device, images, labels, subject.variant)
+    model.module.cpu()
+    for name, leaf in model.module.named_parameters():
+        leaf.data = torch.from_numpy(found[name])
+    with TemporaryDirectory() as folder:
+        model.module.save_pretrained(folder, max_shard_size="1000GB")
+        leaves = restored(replace(subject, folder=Path(folder)), huggingface)
+        return {name: np.array(leaf) for name, leaf in leaves.items()} | {"images": found["images"]}
 
 
 def _model(folder: Path) -> Model:
