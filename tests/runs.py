@@ -21,11 +21,13 @@ HEARING = ("env", "--default-signal=INT,TERM,HUP")
 MARK = f"VITPORT_TEST={uuid.uuid4()}"
 
 
-def start(*arguments: object, before: Sequence[str] = (), **environment: str) -> subprocess.Popen:
-    """`vitport convert`, marked so that its children can be told from others. before: a command that runs it."""
+def start(
+    *arguments: object, before: Sequence[str] = (), verb: str = "convert", **environment: str
+) -> subprocess.Popen:
+    """`vitport convert`, or another verb, marked so that its children can be told from others. before: what runs it."""
     name, _, value = MARK.partition("=")
     return subprocess.Popen(
-        [*HEARING, *before, sys.executable, "-m", "vitport", "convert", *map(str, arguments)],
+        [*HEARING, *before, sys.executable, "-m", "vitport", verb, *map(str, arguments)],
         cwd=ROOT,
         env={**os.environ, name: value, "PYTHONPATH": str(FAULTS), **environment},
         stdout=subprocess.PIPE,

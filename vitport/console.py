@@ -165,12 +165,10 @@ def verification(report: Any, folder: Path | None = None) -> None:
     for gate in judgement.gates:
         if gate.verdict != "PASS":
             print(f"\n{gate.verdict}  {gate.run}: {gate.reason.partition(chr(10))[0]}")
-    images = report.identity.images
+    fed, page = report.identity.images, f"; {folder}/report.html" if folder else ""
+    print(f"\n{judgement.verdict}  {report.name}, {_many(fed.count, 'image')} ({fed.source}){page}")
     print(
-        f"\n{judgement.verdict}  {report.name}, {_many(images.count, 'image')} ({images.source}); {folder}/report.html"
-    )
-    print(
-        "RMS: of the difference from Flax in float64, in millionths of the spread of the outputs. max: in their unit."
+        "RMS, max: of the difference from Flax in float64; RMS in millionths of the outputs' spread, max in their unit."
     )
 
 

@@ -84,6 +84,7 @@ def verify(request: Request, watch: Watch, fetched: assets.Progress | None = Non
     port, rules = manifest.read(request.manifest), policy.read(request.policy)
     out = request.artifacts or Path("build") / port.name
     folder = request.report or Path("reports") / port.name
+    rendering.prepare(folder)
     listed = whole(out, watch)
     if listed is None and request.artifacts:
         raise UsageError(f"{out} holds no {artifacts.LISTING}; make it first: vitport convert --out {out}")
@@ -92,7 +93,6 @@ def verify(request: Request, watch: Watch, fetched: assets.Progress | None = Non
     require("the oracle", ORACLE_PACKAGES)
     asset = _checkpoint(port, listed, request, watch, fetched)
     trials = plan(_asked(request, out, listed, asset))
-    rendering.prepare(folder)
     with tempfile.TemporaryDirectory(prefix="vitport-") as place:
         scratch = Path(place)
         pictures, fixed = _pictures(port, request, scratch, watch)

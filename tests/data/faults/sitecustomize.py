@@ -149,6 +149,100 @@ def _plant(fault):
     formats.module = planted
 
 
+def _runs(change):
+    """Of a backend that `verify` runs: `change` gets its runner and returns another `infer`."""
+
+    def plant(module):
+        opener = module.open
+
+        def changed(*arguments):
+            runner = opener(*arguments)
+            runner.infer = change(runner.infer)
+            return runner
+
+        module.open = changed
+
+    return plant
+
+
+def _then(change):
+    return _runs(lambda infer: lambda images: change(*infer(images)))
+
+
+def _forgetful(infer):
+    """Every second call is another function."""
+    calls = iter(range(1000))
+
+    def called(images):
+        outputs, place = infer(images)
+        return outputs * (1 + 1e-3 * (next(calls) % 2)), place
+
+    return called
+
+
+RUN = {
+    "run-nan": _then(lambda outputs, place: (outputs * float("nan"), place)),
+    "run-shape": _then(lambda outputs, place: (outputs[:, :-1], place)),
+    "run-scaled": _then(lambda outputs, place: (outputs * outputs.dtype.type(1.0001), place)),
+    "run-elsewhere": _then(lambda outputs, place: (outputs, "cuda: a dream")),
+    "run-reversed": _runs(lambda infer: lambda images: infer(images[::-1].copy())),
+    "run-forgetful": _runs(_forgetful),
+    "run-memory": _runs(lambda infer: lambda images: _raise(MemoryError())),
+    "run-gpu-memory": _runs(lambda infer: lambda images: _raise(RuntimeError("CUDA out of memory. Tried to"))),
+    "run-segfault": _runs(lambda infer: lambda images: os.kill(os.getpid(), signal.SIGSEGV)),
+    "run-hang": _runs(lambda infer: lambda images: _hang()),
+}
+
+
+def _stale():
+    """Leaves the result of another job."""
+    from vitport import measuring
+
+    left = measuring._left
+    measuring._left = lambda job, *rest, **arrays: {**left(job, *rest, **arrays), "nonce": "0" * 32}
+
+
+def _other_images():
+    import numpy
+
+    load = numpy.load
+    numpy.load = lambda path, *rest, **options: (
+        load(path)[::-1].copy() if str(path).endswith("images.npy") else load(path, *rest, **options)
+    )
+
+
+def _forged():
+    """Changes its outputs after it has said what they are."""
+    from vitport import measuring
+
+    left = measuring._left
+
+    def changed(job, *rest, **arrays):
+        facts = left(job, *rest, **arrays)
+        with open(job["outputs"], "r+b") as file:
+            file.seek(-1000, 2)
+            file.write(b"x")
+        return facts
+
+    measuring._left = changed
+
+
+CHILD = {"stale": _stale, "other-images": _other_images, "forged": _forged}
+
+
+def _plant_run(fault):
+    from vitport import runners
+
+    module = runners.module
+
+    def planted(name):
+        loaded = module(name)
+        RUN[fault](loaded)
+        return loaded
+
+    runners.module = planted
+
+
 class _Blind(importlib.machinery.PathFinder):
     """Finds every package but one."""
 
@@ -184,7 +278,7 @@ if "vitport.worker" in sys.orig_argv and "VITPORT_FAULT" in os.environ:
     if JOB == "all":
         EVERYWHERE[FAULT]()
     elif Path(sys.orig_argv[-1]).name == f"{JOB}.job.json":
-        if FAULT in PROCESS:
-            PROCESS[FAULT]()
+        if FAULT in PROCESS | CHILD:
+            (PROCESS | CHILD)[FAULT]()
         else:
-            _plant(FAULT)
+            (_plant_run if FAULT in RUN else _plant)(FAULT)
