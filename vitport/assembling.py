@@ -53,6 +53,8 @@ class Outcome:
 def report_of(case: Case, outcomes: Sequence[Outcome], truths: dict[str, Truth], spreads: dict[str, Spread]) -> Report:
     """All the numbers, not judged yet."""
     runs = [outcome.run(truths[outcome.trial.variant]) for outcome in outcomes]
+    spreads = {variant: _with_jax(spread, variant, runs) for variant, spread in spreads.items()}
+    runs = [_with_ratio(run, spreads[run.variant]) for run in runs]
     return Report(
         schema=SCHEMA,
         name=case.port.name,
@@ -61,7 +63,7 @@ def report_of(case: Case, outcomes: Sequence[Outcome], truths: dict[str, Truth],
         architecture=asdict(case.port.architecture),
         identity=_identity(case, [outcome.trial for outcome in outcomes]),
         machine=machine(outcome.result for outcome in outcomes),
-        references={variant: _with_jax(spreads[variant], variant, runs) for variant in spreads},
+        references=spreads,
         runs=_required(runs, case.named),
         pairs=list(_pairs(runs, outcomes, truths)),
         judgement=UNJUDGED,
@@ -107,6 +109,13 @@ def _with_jax(spread: Spread, variant: str, runs: Sequence[Run]) -> Spread:
         if run.backend == "flax" and run.variant == variant and run.relative
     }
     return spread.model_copy(update={"jax": jax})
+
+
+def _with_ratio(run: Run, spread: Spread) -> Run:
+    """RMS error over that of what it is compared with."""
+    reference = judging.reference_error(run, spread)
+    known = run.relative and run.relative.rms is not None and reference
+    return run.model_copy(update={"ratio": run.relative.rms / reference}) if known else run
 
 
 def _required(runs: list[Run], named: bool) -> list[Run]:

@@ -320,6 +320,8 @@ class Run(_Model):
     """Why not."""
     reason: str = ""
     """Why not, in words that say what to do."""
+    log: list[str] = []
+    """The last lines that its process said before it died."""
     reused: bool = False
     """Whether the outputs are those of an earlier run with the same inputs."""
     facts: dict[str, str] = {}
