@@ -44,7 +44,7 @@ def load(folder: Path, device: str = "cpu") -> Runner:
         (result,) = serve(**{INPUT.name: tf.constant(images)}).values()
         return result.numpy(), reported(result)
 
-    infer.model = model  # a signature does not keep its variables alive
+    infer.model, infer.leaves = model, model.variables  # a signature does not keep its variables alive
     return Runner("TensorFlow", device, infer)
 
 

@@ -8,8 +8,11 @@
                                                         of `loss`, in float32, by leaf of the checkpoint and `images`
     taps(subject, images) -> tuple[Taps, str]           intermediates under the names of the definition, and of what
 
+    expected(subject) -> Params                         what `weights` must be, bit for bit: the checkpoint's, or what
+                                                        the format computes from them
+
 All but the first two may be missing: then there is nothing to measure. A published port (`Subject.port`) is opened by
-the module of the framework that it is made for.
+the module of the framework that it is made for, which `kind` finds out; its weights and gradients are nobody's.
 """
 
 import os
@@ -28,6 +31,9 @@ from vitport.formats import TF32_OVERRIDE, import_packages, safetensors_file
 from vitport.formats.safetensors_file import WEIGHTS
 from vitport.layouts.transfer import restore
 from vitport.runners import torchvision_operators
+from vitport.runners.ports import kind
+
+__all__ = ["Inapplicable", "Subject", "kind", "module", "own", "precision_of", "require", "restored"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,6 +50,11 @@ class Subject:
     folder: Path | None
     params: Params
     port: bool = False
+
+    @property
+    def width(self) -> int:
+        """Columns of its output."""
+        return self.architecture.output_width(self.variant)
 
 
 class Inapplicable(EnvironmentFault):

@@ -1,5 +1,7 @@
 """The ONNX file in ONNX Runtime."""
 
+from collections.abc import Callable
+
 import numpy as np
 import onnxruntime
 
@@ -7,7 +9,7 @@ from vitport.arrays import Images, Logits
 from vitport.devices import Runner
 from vitport.format_table import FORMATS
 from vitport.formats import onnx, onnx_check
-from vitport.runners import Subject, onnx_graph, precision_of, require
+from vitport.runners import Subject, onnx_graph, port_onnx, precision_of, require
 
 weights, expected = onnx_graph.weights, onnx_graph.expected
 
@@ -19,16 +21,21 @@ PROVIDER = "CUDAExecutionProvider"
 def open(subject: Subject, device: str, precision: str) -> Runner:
     """Ready to run."""
     require("onnx", device, precision)
-    path = subject.folder / FORMATS["onnx"].entry
-    onnx_check.verify(path)
+    path = port_onnx.file(subject.folder) if subject.port else subject.folder / FORMATS["onnx"].entry
+    if not subject.port:
+        onnx_check.verify(path)
     session = onnx.start(path, provider(device, precision))
-    (port,) = session.get_inputs()
+    answer = port_onnx.answer(session, subject, path) if subject.port else _answer(session)
 
     def infer(images: Images) -> tuple[Logits, str]:
-        (result,) = session.run(None, {port.name: np.ascontiguousarray(images.transpose(0, 3, 1, 2))})
-        return result, ", ".join(session.get_providers())
+        return answer(images), ", ".join(session.get_providers())
 
     return Runner("ONNX Runtime", device, infer, precision, lambda: facts(session))
+
+
+def _answer(session: onnxruntime.InferenceSession) -> Callable[[Images], Logits]:
+    (port,) = session.get_inputs()
+    return lambda images: session.run(None, {port.name: np.ascontiguousarray(images.transpose(0, 3, 1, 2))})[0]
 
 
 def provider(device: str, precision: str) -> str | tuple[str, dict[str, str]]:

@@ -11,7 +11,7 @@ from vitport.backends import tensorflow
 from vitport.devices import Runner
 from vitport.formats import saved_model
 from vitport.loss import slope
-from vitport.runners import Subject, own, precision_of, require
+from vitport.runners import Subject, own, port_saved_model, precision_of, require
 
 expected = own
 
@@ -21,10 +21,10 @@ VERSIONS = {"tensorflow": tf.__version__}
 def open(subject: Subject, device: str, precision: str) -> Runner:
     """Ready to run."""
     require("saved_model", device, precision)
-    loaded = saved_model.load(subject.folder, device)
+    loaded = port_saved_model.load(subject, device) if subject.port else saved_model.load(subject.folder, device)
     tf.config.experimental.enable_tensor_float_32_execution(precision == "tf32")
-    dtypes = {variable.dtype.name for variable in loaded.infer.model.variables}
-    return Runner("TensorFlow", device, loaded.infer, precision, lambda: facts(dtypes, device))
+    dtypes = {variable.dtype.name for variable in loaded.infer.leaves}
+    return Runner("TensorFlow", device, loaded.infer, precision, lambda: facts(dtypes or {"float32"}, device))
 
 
 def facts(dtypes: set[str], device: str) -> dict[str, str]:

@@ -1,7 +1,5 @@
 """The safetensors folder under stock timm: `timm.create_model("local-dir:<folder>", pretrained=True)`."""
 
-from pathlib import Path
-
 import numpy as np
 import timm
 import torch
@@ -23,7 +21,7 @@ VERSIONS = {"torch": torch.__version__, "timm": timm.__version__}
 def open(subject: Subject, device: str, precision: str) -> Runner:
     """Ready to run."""
     require("timm", device, precision)
-    return torch_models.runner(_model(subject.folder), device, precision)
+    return torch_models.runner(_model(subject), device, precision)
 
 
 def weights(subject: Subject) -> Params:
@@ -39,7 +37,7 @@ def expected(subject: Subject) -> Params:
 
 def semantic(subject: Subject, images: Images) -> tuple[Logits, str]:
     """The same in float64, where it is known to be another function with those differences taken back."""
-    model = _model(subject.folder)
+    model = _model(subject)
     model.module.double()
     if not subject.architecture.resnet or subject.port:
         return torch_models.in_double(model, images), "timm's own model, cast to float64"
@@ -50,7 +48,7 @@ def semantic(subject: Subject, images: Images) -> tuple[Logits, str]:
 
 def gradients(subject: Subject, device: str, images: Images, labels: np.ndarray) -> Params:
     """By leaf of the checkpoint, and `images`; through the rescaling of StdConv kernels, which timm does not have."""
-    found = torch_models.gradients(_model(subject.folder), device, images, labels, subject.variant)
+    found = torch_models.gradients(_model(subject), device, images, labels, subject.variant)
     by_pixel, leaves = found.pop("images"), own(subject)
     shapes = {name: leaf.shape for name, leaf in leaves.items()}
     by_leaf = restore(layout.rows(subject.architecture, subject.variant), found, shapes)
@@ -76,10 +74,12 @@ def _take_back(module: torch.nn.Module, subject: Subject) -> None:
             parameters[row.theirs] += torch.from_numpy(np.ascontiguousarray(residue))
 
 
-def _model(folder: Path) -> Model:
+def _model(subject: Subject) -> Model:
     """Raises AssetError for a folder that is not wholly what timm's model of its configuration needs."""
     try:
-        module = timm.create_model(f"local-dir:{folder}", pretrained=True).eval()
+        module = timm.create_model(f"local-dir:{subject.folder}", pretrained=True).eval()
     except (RuntimeError, ValueError, KeyError, TypeError, OSError) as error:
-        raise AssetError(f"{folder} is refused by timm: {error!s:.500}") from error
+        raise AssetError(f"{subject.folder} is refused by timm: {error!s:.500}") from error
+    if subject.variant == "features" and module.num_classes:  # a port with its head
+        return Model(module, lambda pixels: module.forward_head(module.forward_features(pixels), pre_logits=True))
     return Model(module, module)

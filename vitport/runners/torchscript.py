@@ -7,7 +7,7 @@ from vitport.arrays import Images, Logits, Params
 from vitport.devices import Runner
 from vitport.format_table import FORMATS
 from vitport.formats import torchscript
-from vitport.runners import Subject, own, require, torch_models
+from vitport.runners import Subject, own, port_torch, require, torch_models
 from vitport.runners.torch_models import Model
 
 expected = own
@@ -26,9 +26,14 @@ def weights(subject: Subject) -> Params:
     return torch_models.weights(_model(subject).module)
 
 
-def semantic(subject: Subject, images: Images) -> tuple[Logits, str]:
-    """The same in float64."""
-    return torch_models.in_double(_model(subject), images), "the archive itself, cast to float64"
+def semantic(subject: Subject, images: Images) -> tuple[Logits, str] | None:
+    """The same in float64; None of a port that can't be cast."""
+    try:
+        return torch_models.in_double(_model(subject), images), "the archive itself, cast to float64"
+    except RuntimeError:
+        if subject.port:
+            return None
+        raise
 
 
 def gradients(subject: Subject, device: str, images: Images, labels: np.ndarray) -> Params:
@@ -37,5 +42,7 @@ def gradients(subject: Subject, device: str, images: Images, labels: np.ndarray)
 
 
 def _model(subject: Subject) -> Model:
+    if subject.port:
+        return port_torch.torchscript_of(subject)
     module = torchscript.read(subject.folder / FORMATS["torchscript"].entry)
     return Model(module, module)

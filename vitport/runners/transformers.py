@@ -23,7 +23,7 @@ VERSIONS = {"torch": torch.__version__, "transformers": transformers.__version__
 def open(subject: Subject, device: str, precision: str) -> Runner:
     """Ready to run. The features variant is the same class without labels, whose `logits` are the pre-logits."""
     require("transformers", device, precision)
-    return torch_models.runner(_model(subject.folder), device, precision)
+    return torch_models.runner(_model(subject), device, precision)
 
 
 def weights(subject: Subject) -> Params:
@@ -33,7 +33,7 @@ def weights(subject: Subject) -> Params:
 
 def semantic(subject: Subject, images: Images) -> tuple[Logits, str]:
     """The same in float64."""
-    return torch_models.in_double(_model(subject.folder), images), "transformers' own model, cast to float64"
+    return torch_models.in_double(_model(subject), images), "transformers' own model, cast to float64"
 
 
 def gradients(subject: Subject, device: str, images: Images, labels: np.ndarray) -> Params:
@@ -42,7 +42,7 @@ def gradients(subject: Subject, device: str, images: Images, labels: np.ndarray)
     A model in memory has other names than its file, by the version of transformers. So the gradients take the weights'
     place, and transformers itself writes them.
     """
-    model = _model(subject.folder)
+    model = _model(subject)
     found = torch_models.gradients(model, device, images, labels, subject.variant)
     model.module.cpu()
     for name, leaf in model.module.named_parameters():
@@ -53,9 +53,10 @@ def gradients(subject: Subject, device: str, images: Images, labels: np.ndarray)
         return {name: np.array(leaf) for name, leaf in leaves.items()} | {"images": found["images"]}
 
 
-def _model(folder: Path) -> Model:
+def _model(subject: Subject) -> Model:
     """Raises AssetError for a folder of which anything is missing or left over: what is missing would be random."""
     transformers.utils.logging.disable_progress_bar()
+    folder = subject.folder
     try:
         module, report = transformers.AutoModelForImageClassification.from_pretrained(
             folder, output_loading_info=True, local_files_only=True, trust_remote_code=False, use_safetensors=True
@@ -65,4 +66,7 @@ def _model(folder: Path) -> Model:
     remarks = {name: sorted(map(str, entries)) for name, entries in report.items() if entries}
     if remarks:
         raise AssetError(f"{folder} does not fit transformers' model of its configuration: {remarks!s:.500}")
-    return Model(module.eval(), lambda pixels: module(pixel_values=pixels).logits)
+    module.eval()
+    if subject.variant == "features" and module.num_labels:  # a port with its head
+        return Model(module, lambda pixels: module.base_model(pixel_values=pixels).last_hidden_state[:, 0])
+    return Model(module, lambda pixels: module(pixel_values=pixels).logits)

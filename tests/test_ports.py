@@ -1,0 +1,237 @@
+"""Published ports: what they are made for is found out, and so is where images go in and logits come out."""
+
+import json
+import pickle
+import shutil
+import warnings
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+import small
+from onnx import TensorProto, helper
+
+from vitport import formats, runners
+from vitport.arrays import Logits
+from vitport.backends import tensorflow as tf_backend
+from vitport.errors import AssetError
+from vitport.formats import Export, torchscript
+from vitport.runners import Subject, ports
+
+tf = pytest.importorskip("tensorflow")
+torch = pytest.importorskip("torch")
+
+PLAIN = small.case("plain")
+
+
+@pytest.fixture(scope="module")
+def artifacts(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    """Folders of the classifier, by format."""
+    names = ("saved_model", "torchscript", "onnx", "safetensors-timm", "safetensors-transformers")
+    folders = {name: tmp_path_factory.mktemp(name) for name in names}
+    for name, folder in folders.items():
+        spec = Export(architecture=PLAIN.architecture, variant="classifier", output_name="output_0")
+        formats.module(name).export(spec, PLAIN.params, folder)
+    return folders
+
+
+def run(path: Path, variant: str = "classifier") -> Logits:
+    """As `verify` runs a port."""
+    subject = Subject(PLAIN.architecture, variant, path, PLAIN.params, port=True)
+    return runners.module(runners.kind(path)).open(subject, "cpu", "float32")(PLAIN.images)
+
+
+def assert_is_the_oracle(outputs: Logits, tap: str = "logits") -> None:
+    assert outputs.shape == PLAIN.oracle[tap].shape
+    np.testing.assert_allclose(outputs, PLAIN.oracle[tap], atol=1e-5, rtol=0)
+
+
+KINDS = {
+    "saved_model": "saved_model",
+    "torchscript": "torchscript",
+    "onnx": "onnx",
+    "safetensors-timm": "timm",
+    "safetensors-transformers": "transformers",
+}
+
+
+@pytest.mark.parametrize("format", KINDS)
+def test_our_own_artifacts_are_ports_like_any(artifacts, format) -> None:
+    path = artifacts[format] / "model.pt" if format == "torchscript" else artifacts[format]
+    assert runners.kind(path) == KINDS[format]
+    assert_is_the_oracle(run(path))
+
+
+@pytest.mark.parametrize("format", ["safetensors-timm", "safetensors-transformers"])
+def test_the_features_of_a_port_with_a_head(artifacts, format) -> None:
+    assert_is_the_oracle(run(artifacts[format], "features"), "pre_logits")
+
+
+def test_an_onnx_file_is_a_port_without_its_folder(artifacts) -> None:
+    assert_is_the_oracle(run(artifacts["onnx"] / "model.onnx"))
+
+
+# SavedModels.
+
+
+def save(path: Path, shape: tuple, forward, signature: str = "serving_default") -> Path:
+    """A SavedModel whose function `forward(logits, pre_logits)` has one input of `shape`."""
+
+    class Model(tf.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.leaves = {name.replace("/", "."): tf.Variable(leaf) for name, leaf in PLAIN.params.items()}
+
+        @tf.function(input_signature=[tf.TensorSpec(shape, tf.float32, "x")], autograph=False)
+        def serve(self, x):
+            pixels = tf.transpose(x, (0, 2, 3, 1)) if shape[1] == 3 else x
+            pixels = tf.ensure_shape(pixels, (None, 20, 20, 3))
+            ops = tf_backend.TensorFlowOps(remember=True)
+            weights = {name.replace(".", "/"): leaf for name, leaf in self.leaves.items()}
+            tf_backend.forward(PLAIN.architecture, ops, weights, pixels, "classifier")
+            return forward(ops.taps["logits"], ops.taps["pre_logits"])
+
+    model = Model()
+    tf.saved_model.save(model, str(path), signatures={signature: model.serve})
+    return path
+
+
+@pytest.mark.parametrize("shape", [(None, 20, 20, 3), (None, 3, 20, 20), (None, None, None, 3)])
+def test_order_and_output_of_a_saved_model_are_found(tmp_path: Path, shape) -> None:
+    path = save(tmp_path / "port", shape, lambda logits, features: {"features": features, "anything": logits})
+    assert_is_the_oracle(run(path))
+    assert_is_the_oracle(run(path, "features"), "pre_logits")
+
+
+def test_the_only_signature_will_do(tmp_path: Path) -> None:
+    path = save(tmp_path / "port", (None, 20, 20, 3), lambda logits, _: {"default": logits}, "default")
+    assert_is_the_oracle(run(path))
+
+
+def test_no_output_of_the_width_says_what_there_is(tmp_path: Path) -> None:
+    path = save(tmp_path / "port", (None, 20, 20, 3), lambda logits, _: {"one": logits[:, 1:], "two": logits[:, 2:]})
+    with pytest.raises(AssetError, match=r"has 0 outputs of shape \(n, 7\), not one; .* one \(1, 6\), two \(1, 5\)"):
+        run(path)
+
+
+def test_two_outputs_of_the_width_are_not_guessed(tmp_path: Path) -> None:
+    path = save(tmp_path / "port", (None, 20, 20, 3), lambda logits, _: {"one": logits, "two": logits * 2})
+    with pytest.raises(AssetError, match=r"has 2 outputs of shape \(n, 7\)"):
+        run(path)
+
+
+def test_another_resolution_is_told(tmp_path: Path) -> None:
+    path = save(tmp_path / "port", (None, 20, 20, 3), lambda logits, _: {"logits": logits})
+    other = small.replace(PLAIN.architecture, resolution=24)
+    subject = Subject(other, "classifier", path, PLAIN.params, port=True)
+    with pytest.raises(AssetError, match="does not take an image of 24 x 24"):
+        runners.module("saved_model").open(subject, "cpu", "float32")
+
+
+def test_a_graph_that_reads_files_is_refused(tmp_path: Path) -> None:
+    def spy(logits, _):
+        with tf.control_dependencies([tf.io.read_file("/etc/passwd")]):
+            return {"logits": tf.identity(logits)}
+
+    with pytest.raises(AssetError, match="operations that no ViT needs and that touch this machine: ReadFile"):
+        run(save(tmp_path / "port", (None, 20, 20, 3), spy))
+
+
+# ONNX.
+
+
+def changed(folder: Path, tmp_path: Path, change) -> Path:
+    model = onnx.load(str(folder / "model.onnx"))
+    change(model)
+    onnx.save(model, str(tmp_path / "port.onnx"))
+    return tmp_path / "port.onnx"
+
+
+def _one_at_a_time(model: onnx.ModelProto) -> None:
+    model.graph.input[0].type.tensor_type.shape.dim[0].dim_value = 1
+
+
+def _channels_last(model: onnx.ModelProto) -> None:
+    (port,) = model.graph.input
+    inside = port.name
+    model.graph.node.insert(0, helper.make_node("Transpose", ["images"], [inside], perm=[0, 3, 1, 2]))
+    port.CopyFrom(helper.make_tensor_value_info("images", TensorProto.FLOAT, ("n", 20, 20, 3)))
+
+
+@pytest.mark.parametrize("change", [_one_at_a_time, _channels_last])
+def test_order_and_batch_of_an_onnx_file_are_found(artifacts, tmp_path: Path, change) -> None:
+    assert_is_the_oracle(run(changed(artifacts["onnx"], tmp_path, change)))
+
+
+def test_weights_outside_the_folder_are_refused(artifacts, tmp_path: Path) -> None:
+    def point_out(model: onnx.ModelProto) -> None:
+        tensor = model.graph.initializer[0]
+        tensor.ClearField("raw_data")
+        tensor.data_location = TensorProto.EXTERNAL
+        tensor.external_data.add(key="location", value="../secrets")
+
+    model = onnx.load(str(artifacts["onnx"] / "model.onnx"))
+    point_out(model)
+    (tmp_path / "port.onnx").write_bytes(model.SerializeToString())
+    with pytest.raises(AssetError, match=r"wants to read '../secrets', which is outside its folder"):
+        run(tmp_path / "port.onnx")
+
+
+# TorchScript.
+
+
+@pytest.mark.parametrize("last", [False, True])
+def test_order_and_output_of_torchscript_are_found(artifacts, tmp_path: Path, last) -> None:
+    inner = torchscript.read(artifacts["torchscript"] / "model.pt")
+
+    class Port(torch.nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.inner = inner
+
+        def forward(self, x):
+            return x, self.inner(x.permute(0, 3, 1, 2) if last else x)
+
+    example = torch.zeros(2, 20, 20, 3) if last else torch.zeros(2, 3, 20, 20)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)
+        torch.jit.save(torch.jit.trace(Port(), example), str(tmp_path / "port.pt"))
+    assert_is_the_oracle(run(tmp_path / "port.pt"))
+
+
+# What is not opened.
+
+
+def test_pickles_are_refused(artifacts, tmp_path: Path) -> None:
+    torch.save({"weight": torch.zeros(1)}, tmp_path / "port.pt")
+    with pytest.raises(AssetError, match="is a pickle, which may run anything when it is read"):
+        runners.kind(tmp_path / "port.pt")
+    folder = shutil.copytree(artifacts["safetensors-transformers"], tmp_path / "port")
+    (folder / "model.safetensors").unlink()
+    (folder / "pytorch_model.bin").write_bytes(pickle.dumps({}))
+    with pytest.raises(AssetError, match=r"has its weights in a pickle, pytorch_model.bin, which may run anything"):
+        runners.kind(folder)
+
+
+def test_what_is_no_port_says_what_would_be(tmp_path: Path) -> None:
+    (tmp_path / "notes.txt").write_text("no port")
+    for path in (tmp_path, tmp_path / "notes.txt"):
+        with pytest.raises(AssetError, match="is no port that can be run: it must be a SavedModel folder"):
+            runners.kind(path)
+
+
+def test_code_beside_a_port_is_not_run(artifacts, tmp_path: Path) -> None:
+    folder = shutil.copytree(artifacts["safetensors-transformers"], tmp_path / "port")
+    config = json.loads((folder / "config.json").read_text())
+    config |= {"model_type": "spy", "auto_map": {name: f"spy.{name}" for name in ("AutoConfig", "AutoModel")}}
+    (folder / "config.json").write_text(json.dumps(config))
+    (folder / "spy.py").write_text(f"from pathlib import Path\nPath({str(tmp_path / 'ran')!r}).touch()\n")
+    with pytest.raises(AssetError, match="is refused by transformers"):
+        run(folder)
+    assert not (tmp_path / "ran").exists()
+
+
+def test_an_input_in_no_known_order_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(AssetError, match=r"takes an input of shape \[None, 4, 20, 20\], which is neither"):
+        ports.channels_first((None, 4, 20, 20), tmp_path)
