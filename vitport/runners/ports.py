@@ -74,7 +74,7 @@ def choose(outputs: Mapping[str, tuple[int, ...]], width: int, path: Path) -> st
     fitting = [name for name, shape in outputs.items() if shape == (1, width)]
     if len(fitting) == 1:
         return fitting[0]
-    there = ", ".join(f"{name} {shape}" for name, shape in outputs.items())
+    there = ", ".join(f"{name} {shape}" for name, shape in sorted(outputs.items()))
     raise AssetError(f"{path} has {len(fitting)} outputs of shape (n, {width}), not one; for an image it has {there}")
 
 
