@@ -323,4 +323,7 @@ def _poisoned(value: object, key: str = "") -> object:
         return {_poisoned(name) if free else name: _poisoned(part, name) for name, part in value.items()}
     if isinstance(value, list):
         return [_poisoned(each) for each in value]
-    return value + HOSTILE if isinstance(value, str) and value not in CLOSED else value
+    if not isinstance(value, str) or value in CLOSED:
+        return value
+    is_id = value.split("/")[1:2] in (["classifier"], ["features"])
+    return "/".join(part + HOSTILE for part in value.split("/")) if is_id else value + HOSTILE

@@ -14,7 +14,7 @@ from vitport import convert, npz
 from vitport.errors import EXIT_CODES
 
 ROOT = Path(__file__).parents[1]
-COMMANDS = ("cache", "check", "convert", "list", "lock", "new", "synthesize")
+COMMANDS = ("cache", "check", "convert", "diff", "gate", "golden", "list", "lock", "new", "synthesize", "verify")
 S16 = "S_16-i21k-300ep-lr_0.001-aug_light1-wd_0.03-do_0.0-sd_0.0--imagenet2012-steps_20k-lr_0.03-res_224"
 ESCAPE = "\x1b"
 

@@ -50,6 +50,8 @@ FLOORS: dict[str, int] = {
     "vitport.chart": 3,
     "vitport.svg": 3,
     "vitport.rendering": 3,
+    "vitport.gate": 3,
+    "vitport.diff": 3,
     "vitport.synthesize": 3,
     "vitport.jobs": 2,
     "vitport.worker": 2,

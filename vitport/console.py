@@ -13,6 +13,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
+from vitport.fields import shortened, shown
+
 MEGABYTE = 1e6
 
 DONE = "done"
@@ -178,6 +180,62 @@ def _millionths(relative: float | None) -> str:
 
 def _scientific(value: float | None) -> str:
     return "-" if value is None else f"{value:.1e}"
+
+
+def judged(found: Any, folder: Path | None) -> None:
+    """What `gate` made of a report: the gates that did not pass, what changed, and the verdict."""
+    judgement, before = found.report.judgement, found.before
+    rows = [
+        (gate.verdict, shown(gate.run), gate.gate, _measure(gate.measured), _measure(gate.limit))
+        for gate in judgement.gates
+        if gate.verdict != "PASS"
+    ]
+    if rows:
+        table(("verdict", "run", "gate", "measured", "limit"), rows, text=("verdict", "run", "gate"))
+        print()
+    for run, (then, now) in found.changed.items():
+        print(f"{shown(run)}: was {then or 'not judged'}, is {now}")
+    name = shown(str(judgement.policy.get("name", "")))
+    print(f"{judgement.verdict} under the policy {name}; it was {before.verdict} under {_policy_name(before)}")
+    if folder:
+        print(f"{folder}/report.html")
+
+
+def difference(found: Any) -> None:
+    """What `diff` found: first whether the two can be compared, then what got worse, then what else changed."""
+    for reason in found.incomparable:
+        print(f"these reports are not of the same: {reason}")
+    print(f"verdict: was {found.old.judgement.verdict}, is {found.new.judgement.verdict}")
+    parts = (("regression", found.regressions), ("better", found.improved), ("changed", found.identity))
+    for name, changes in parts:
+        if changes:
+            print(f"\n{_many(len(changes), name) if name == 'regression' else name}")
+            rows = [(shown(each.run), *map(_short, (each.what, each.was, each.now, each.reason))) for each in changes]
+            table(("where", "what", "was", "is", "why"), rows, text=("where", "what", "was", "is", "why"))
+    if found.gained:
+        print(f"\nnew: {', '.join(map(shown, found.gained))}")
+    if found.ratios:
+        print("\nover what it was; not judged")
+        rows = [(shown(each.run), *map(_times, (each.error, each.rate, each.memory))) for each in found.ratios]
+        table(("run", "RMS", "images/s", "memory"), rows, text=("run",))
+    print(f"\n{_many(len(found.regressions), 'regression')}")
+
+
+def _short(text: str) -> str:
+    """For a cell: digests to twelve letters."""
+    return shown(text[:12] if len(text) == 64 and set(text) <= set("0123456789abcdef") else shortened(text, 72))
+
+
+def _times(ratio: float | None) -> str:
+    return "-" if ratio is None else f"{ratio:.2f}"
+
+
+def _policy_name(judgement: Any) -> str:
+    return shown(str(judgement.policy.get("name", "another")))
+
+
+def _measure(value: float | None) -> str:
+    return "-" if value is None else f"{value:.3g}"
 
 
 def catalogue(rows: Sequence) -> None:

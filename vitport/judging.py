@@ -4,6 +4,7 @@ PASS only where everything that is required ran and every gate passed. What was 
 number that is NaN (null in the report) fails.
 """
 
+import math
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from datetime import date
@@ -27,7 +28,7 @@ class Measured:
     floored: whether the rule's floor counts.
     """
 
-    value: float | None
+    value: int | float | None
     scale: float | None = 1.0
     floored: bool = False
     detail: str = ""
@@ -110,20 +111,25 @@ def _measured(run: Run, report: Report, policy: Policy, today: date) -> dict[str
 
 def _held(run: str, rule: Rule, measured: Measured) -> Gate:
     """A number beside what its rule allows. Written so that NaN and null fail."""
-    limit = _limit(measured, rule)
-    passed = measured.value is not None and limit is not None and measured.value <= limit
-    number = "not a number" if measured.value is None else f"{measured.value:.3g}"
+    value, limit = _finite(measured.value), _finite(_limit(measured, rule))
+    passed = value is not None and limit is not None and value <= limit
+    number = "not a number" if value is None else f"{value:.3g}"
     allowed = "nothing, as its reference is not a number" if limit is None else f"{limit:.3g}"
     detail = f" ({measured.detail})" if measured.detail else ""
     return Gate(
         run=run,
         gate=rule.gate,
         verdict="PASS" if passed else "FAIL",
-        measured=measured.value,
+        measured=value,
         limit=limit,
         reason=f"{GATES[rule.gate]}: {number}{detail}, allowed {allowed}",
         because=rule.because,
     )
+
+
+def _finite(value: int | float | None) -> float | None:
+    """A quotient or a product of finite numbers may be infinite, which a report has as null."""
+    return float(value) if value is not None and math.isfinite(value) else None
 
 
 def _limit(measured: Measured, rule: Rule) -> float | None:

@@ -12,6 +12,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field
 
 from vitport.errors import AssetError
+from vitport.fields import describe, dotted, shown
 from vitport.schema_text import describe_fields
 
 SCHEMA = 1
@@ -24,6 +25,12 @@ Status = Literal["RAN", "NOT RUN"]
 
 Number = Annotated[float, Field(allow_inf_nan=False)] | None
 """A measured number; null where it was NaN or infinite."""
+
+Size = Annotated[float, Field(allow_inf_nan=False, ge=0)] | None
+"""Of a difference or a spread: a number that is never negative, since one would pass every gate."""
+
+Count = Annotated[int, Field(ge=0, lt=2**63)]
+"""Of things, bytes or classes: a whole number that a float can hold."""
 
 Cause = Literal[
     "environment", "device", "precision", "crashed", "timeout", "memory", "stale", "fed", "shape", "inapplicable"
@@ -46,7 +53,7 @@ class File(_Model):
     """Where it was: a path or an address."""
     sha256: str
     """SHA-256 of its bytes."""
-    bytes: int | None = None
+    bytes: Count | None = None
     """Its size."""
 
 
@@ -68,7 +75,7 @@ class Images(_Model):
 
     source: str
     """seeded, golden, or the folder they came from."""
-    count: int
+    count: Count
     """How many."""
     sha256: str
     """Digest of their pixels as they were fed, in order."""
@@ -104,9 +111,9 @@ class Machine(_Model):
     """System and architecture."""
     processor: str
     """The CPU's name."""
-    cores: int
+    cores: Count
     """CPU cores that the run might use."""
-    memory: int
+    memory: Count
     """Bytes of it."""
     gpu: str | None
     """Name of the GPU; null where none was used."""
@@ -117,39 +124,39 @@ class Machine(_Model):
 class Spread(_Model):
     """What one variant is judged by."""
 
-    spread: Number
+    spread: Size
     """Standard deviation of the oracle's outputs: the scale of every relative number."""
-    definition: Number
+    definition: Size
     """RMS difference of the shared definition in float64 from the oracle, relative: the two witnesses."""
-    yardstick: Number
+    yardstick: Size
     """RMS error of a good float32 implementation (NumPy, the worst of its draws), relative."""
-    jax: dict[str, Number]
+    jax: dict[str, Size]
     """RMS error of the Flax reference itself, relative, by `precision/device`."""
 
 
 class Distribution(_Model):
     """|difference from the oracle|, over every output of every image."""
 
-    max: Number
+    max: Size
     """Largest."""
-    mean: Number
+    mean: Size
     """Mean."""
-    rms: Number
+    rms: Size
     """Root mean square."""
-    p50: Number
+    p50: Size
     """Median."""
-    p99: Number
+    p99: Size
     """99 per cent are at most this."""
-    p999: Number
+    p999: Size
     """99.9 per cent are at most this."""
 
 
 class Agreement(_Model):
     """How often the k best outputs are the oracle's."""
 
-    agree: int
+    agree: Count
     """Images on which they are."""
-    count: int
+    count: Count
     """Images."""
     bound: float
     """With 95 % confidence the rate of disagreement is below this: about 3 / count where there is none."""
@@ -160,13 +167,13 @@ class Flip(_Model):
 
     image: str
     """Its name."""
-    expected: int
+    expected: Count
     """The oracle's best output."""
-    found: int
+    found: Count
     """The backend's."""
     margin: Number
     """By how much the oracle prefers its best to its second best, in logits."""
-    delta: Number
+    delta: Size
     """Largest |difference| of this image's logits."""
     explained: bool
     """margin < 2 · delta. A flip without is impossible: the harness is wrong."""
@@ -179,7 +186,7 @@ class Point(_Model):
     """Its name."""
     margin: Number
     """Of the oracle, in logits."""
-    delta: Number
+    delta: Size
     """Largest |difference| of its logits."""
 
 
@@ -188,9 +195,9 @@ class Worst(_Model):
 
     image: str
     """Its name."""
-    delta: Number
+    delta: Size
     """Largest |difference|."""
-    classes: list[int]
+    classes: list[Count]
     """The oracle's five best outputs, and the one that differs most."""
     oracle: list[Number]
     """The oracle's logits there."""
@@ -203,27 +210,27 @@ class Histogram(_Model):
 
     edges: list[float]
     """Powers of ten: bin i holds what lies from 10**edges[i] to 10**edges[i + 1]; the first and last what is beyond."""
-    counts: list[int]
+    counts: list[Count]
     """One fewer than edges."""
-    zeros: int
+    zeros: Count
     """Outputs that are the oracle's exactly."""
 
 
 class Weights(_Model):
     """The artifact's own weights, brought back to the checkpoint's names and axes, beside the checkpoint's."""
 
-    leaves: int
+    leaves: Count
     """Compared."""
     different: list[str]
     """Those of which any bit differs, ten at most."""
-    count: int
+    count: Count
     """How many differ."""
 
 
 class Semantic(_Model):
     """Is it the same function? In float64, against the oracle."""
 
-    relative: Number
+    relative: Size
     """RMS difference, relative to the spread."""
     how: str
     """What was run in float64: the artifact itself, or the backend's definition with the artifact's weights."""
@@ -232,11 +239,11 @@ class Semantic(_Model):
 class BatchNoise(_Model):
     """The same images in batches of another size."""
 
-    batch: int
+    batch: Count
     """Images at a time; the last batch may be smaller."""
-    images: int
+    images: Count
     """How many."""
-    max: Number
+    max: Size
     """Largest |difference| from the main run."""
     bit_equal: bool
     """Whether there is none."""
@@ -249,7 +256,7 @@ class Noise(_Model):
     """A second run of the same batches."""
     batches: list[BatchNoise]
     """Other batch sizes."""
-    cpu: Number = None
+    cpu: Size = None
     """Largest |difference| of a run on a GPU from the same artifact on the CPU; null where it was not run there."""
 
 
@@ -258,9 +265,9 @@ class Gradient(_Model):
 
     name: str
     """images, embedding, encoderblock_0 …, head."""
-    relative: Number
+    relative: Size
     """RMS difference from Flax in float64, relative to that gradient's own RMS."""
-    reference: Number
+    reference: Size
     """The same of Flax in float32."""
 
 
@@ -269,7 +276,7 @@ class Gradients(_Model):
 
     loss: str
     """What was differentiated."""
-    images: int
+    images: Count
     """On how many images."""
     parts: list[Gradient]
     """The input first, then the network in order."""
@@ -280,7 +287,7 @@ class Growth(_Model):
 
     tap: str
     """Its name, as the definition gives it: embedding, encoderblock_0 …"""
-    relative: Number
+    relative: Size
     """RMS difference, relative to the standard deviation of the oracle's values there."""
 
 
@@ -295,7 +302,7 @@ class Speed(_Model):
     """Seconds of the calls of the main run, together."""
     rate: float
     """Images per second of the main run."""
-    memory: int
+    memory: Count
     """Bytes, the process's peak."""
 
 
@@ -332,13 +339,13 @@ class Run(_Model):
     """Digest of its outputs."""
     speed: Speed | None = None
     """Time and memory."""
-    nonfinite: int | None = None
+    nonfinite: Count | None = None
     """Outputs that are NaN or infinite."""
     error: Distribution | None = None
     """In units of the output."""
     relative: Distribution | None = None
     """The same, divided by the spread."""
-    ratio: Number = None
+    ratio: Size = None
     """RMS error over that of the reference at this precision: 1 is as good as it."""
     kl: Number = None
     """Mean Kullback-Leibler divergence from the oracle's probabilities, in nats; null for features."""
@@ -375,11 +382,11 @@ class Pair(_Model):
     """Id of a run."""
     b: str
     """Id of another."""
-    max: Number
+    max: Size
     """Largest |difference|."""
-    relative: Number
+    relative: Size
     """RMS difference, relative to the oracle's spread."""
-    top1: int
+    top1: Count
     """Images on which their best outputs agree."""
 
 
@@ -450,11 +457,14 @@ def parse(document: object, path: str) -> Report:
     """The report in a JSON document. Raises AssetError with the first field that is wrong."""
     from pydantic import ValidationError
 
+    version = document.get("schema") if isinstance(document, dict) else SCHEMA
+    if version != SCHEMA:
+        raise AssetError(f"{path} is no report that this vitport reads: schema is {describe(version)}, not {SCHEMA}")
     try:
         return Report.model_validate(document)
     except ValidationError as error:
         first = error.errors()[0]
-        where = ".".join(str(part) for part in first["loc"]) or "the document"
+        where = shown(dotted(first["loc"])) or "the document"
         raise AssetError(f"{path} is no report of this vitport: {where}: {first['msg']}") from error
 
 

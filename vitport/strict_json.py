@@ -49,10 +49,10 @@ NOT_RULES |= {"properties", "required", "additionalProperties", "propertyNames",
 """and those about what is inside it."""
 
 
-def read(content: bytes) -> Any:
+def read(content: bytes, limit: int = MAX_BYTES) -> Any:
     """The data of one JSON file. Raises ValueError, with a sentence, for what is not strict JSON in UTF-8."""
-    if len(content) > MAX_BYTES:
-        raise ValueError(f"it is larger than {MAX_BYTES:,} bytes")
+    if len(content) > limit:
+        raise ValueError(f"it is larger than {limit:,} bytes")
     try:
         text = content.decode("utf-8")
         data = json.loads(text, object_pairs_hook=_object, parse_constant=_no_constant, parse_float=_finite)

@@ -37,7 +37,7 @@ PORT_HELP = "A published port to judge too: a SavedModel folder, a Hugging Face 
 @click.option("--json", "as_json", is_flag=True, help="Print the report as JSON.")
 @click.option("--quiet", is_flag=True, help="No progress.")
 def verify(manifest: str, as_json: bool, quiet: bool, **options: object) -> None:
-    """Verify artifacts: run each in every backend, and judge the numbers.
+    """Run artifacts in every backend, and judge the numbers.
 
     Every backend runs in a process of its own, on the same images, and is held to Flax in float64. The report goes to
     reports/<name>/: report.json, report.md, report.html, junit.xml.

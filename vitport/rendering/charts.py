@@ -39,7 +39,7 @@ def histogram(run: Run, shown: Histogram, limit: float | None) -> str:
     bins = [each for each in zip(shown.edges, shown.edges[1:], shown.counts, strict=False) if each[2] > 0]
     low = max(math.floor(min((low for low, _, _ in bins), default=-9)), -400)
     high = min(math.ceil(max((high for _, high, _ in bins), default=-5)), 400)
-    marks = [math.log10(value) for value in (limit, run.relative and run.relative.rms) if value]
+    marks = [math.log10(value) for value in (limit, run.relative and run.relative.rms) if value and value > 0]
     high = max([high, low + 1, *(math.ceil(mark) for mark in marks)])
     across = Axis(max(low, high - axes.WIDEST), high, LEFT, RIGHT)
     return inline(
@@ -75,7 +75,7 @@ def _lines(run: Run, limit: float | None, across: Axis) -> Iterator[str]:
     """RMS and limit, over the bars, with words on the side where there is room."""
     rms = run.relative and run.relative.rms
     for row, (class_, name, value) in enumerate((("limit", "limit of RMS", limit), ("rms", "RMS", rms))):
-        if value:
+        if value and value > 0:
             x = across.of(value)
             side = -1 if x > (LEFT + RIGHT) / 2 else 1
             yield line_down(class_, x, TOP, BOTTOM)

@@ -1,0 +1,40 @@
+"""`vitport gate`."""
+
+import sys
+from pathlib import Path
+
+import click
+
+from vitport.cli.group import command
+
+
+@command()
+@click.argument("report", type=click.Path(path_type=Path, dir_okay=False))
+@click.option(
+    "--policy", type=click.Path(path_type=Path, dir_okay=False), help="Rules after those of the default policy."
+)
+@click.option("--report", "folder", type=click.Path(path_type=Path, file_okay=False), help="Write new pages there.")
+@click.option("--json", "as_json", is_flag=True, help="Print the judgement as JSON.")
+def gate(report: Path, policy: Path | None, folder: Path | None, as_json: bool) -> None:
+    """Judge an old report by another policy.
+
+    The numbers in report.json are held to the limits of the policy, without --policy to the default ones. Nothing is
+    run, no framework is imported, and rules of the manifest that the report was made with do not count unless the
+    policy has them.
+
+    Exit codes are those of `vitport verify`: 0 PASS, 1 a gate failed, 5 or 6 something required did not run.
+
+    \b
+    Examples:
+      vitport gate reports/vit_s16/report.json
+      vitport gate reports/vit_s16/report.json --policy strict.yaml
+      vitport gate old.json --policy strict.yaml --report reports/strict --json
+    """
+    from vitport import console
+    from vitport import gate as story
+    from vitport.rendering import github
+
+    found = story.gate(report, policy, folder)
+    console.json_document(found.to_json()) if as_json else console.judged(found, folder)
+    github.announce(found.report, tell=lambda line: click.echo(line, err=True))
+    sys.exit(found.report.judgement.exit_code)
