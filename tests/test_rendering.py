@@ -303,6 +303,20 @@ def test_a_summary_that_cannot_be_written_is_one_sentence(samples, tmp_path):
 # All of them.
 
 
+def test_a_crash_is_one_sentence_in_tables_and_its_last_words_are_whole_in_their_place():
+    run = sample_reports.not_run("onnx", "classifier", cause="crashed", reason="it crashed " + "and burned " * 50)
+    run["log"] = ["File x, line 3", "ValueError: <b>\x1b[0m"]
+    report = cleaned(sample_reports.report([run]))
+    page = html.render(report)
+    assert len(re.findall(r"<td[^>]*>it crashed[a-z ]*…</td>", page)) == 3
+    assert "<pre>File x, line 3\nValueError: &lt;b&gt; [0m</pre>" in page
+    assert "line 3" not in markdown.render(report)
+    (suite,) = ElementTree.fromstring(junit.render(report)).findall("testsuite[@name='onnx/classifier/float32/cpu']")
+    assert suite.find("system-err").text == "File x, line 3\nValueError: <b> [0m"
+    assert suite.find("testcase/error").get("message").endswith("…")
+    assert all(len(line) < 400 for line in announced(report).splitlines())
+
+
 def test_write_makes_the_report_and_every_page(tmp_path):
     report = sample_reports.hostile()
     rendering.write(report, tmp_path)

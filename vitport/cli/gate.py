@@ -36,5 +36,5 @@ def gate(report: Path, policy: Path | None, folder: Path | None, as_json: bool) 
 
     found = story.gate(report, policy, folder)
     console.json_document(found.to_json()) if as_json else console.judged(found, folder)
-    github.announce(found.report, tell=lambda line: click.echo(line, err=True))
+    github.announce(found.report)
     sys.exit(found.report.judgement.exit_code)

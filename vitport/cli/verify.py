@@ -54,6 +54,7 @@ def verify(manifest: str, as_json: bool, quiet: bool, **options: object) -> None
     from vitport import console
     from vitport import verify as story
     from vitport.manifest import find
+    from vitport.rendering import github, json_text
     from vitport.trials import ports
 
     given = {name: value for name, value in options.items() if value not in (None, ())}
@@ -61,10 +62,6 @@ def verify(manifest: str, as_json: bool, quiet: bool, **options: object) -> None
     request = story.Request(manifest=find(manifest), command=shlex.join(["vitport", *sys.argv[1:]]), **given)
     with console.Progress(quiet or as_json) as watch:
         report, folder = story.verify(request, watch, watch.bytes("asset", "fetched"))
-    if as_json:
-        from vitport.rendering import json_text
-
-        print(json_text(report))
-    else:
-        console.verification(report, folder)
+    print(json_text(report)) if as_json else console.verification(report, folder)
+    github.announce(report)
     sys.exit(report.judgement.exit_code)

@@ -1,10 +1,11 @@
 """For GitHub Actions: annotations of what did not pass, and the summary of the job.
 
-An annotation is a line on the standard output that begins with `::`; GitHub decodes `%25`, `%0D` and `%0A` in it, and
+An annotation is a line of output that begins with `::`; GitHub decodes `%25`, `%0D` and `%0A` in it, and
 `%3A` and `%2C` in its properties besides, so a text that is not encoded could end it and begin another command.
 """
 
 import os
+import sys
 from collections.abc import Callable, Iterator, Mapping
 
 from vitport.errors import OutputError
@@ -21,12 +22,17 @@ VALUE = str.maketrans({"%": "%25", "\r": "%0D", "\n": "%0A"})
 PROPERTY = VALUE | str.maketrans({":": "%3A", ",": "%2C"})
 
 
+def to_stderr(line: str) -> None:
+    """Standard output is for results; GitHub reads both."""
+    print(line, file=sys.stderr, flush=True)
+
+
 def announce(
-    report: Report, tell: Callable[[str], object] = print, environment: Mapping[str, str] = os.environ
+    report: Report, tell: Callable[[str], object] = to_stderr, environment: Mapping[str, str] = os.environ
 ) -> None:
     """Tells each annotation and adds the summary to the job's file; nothing where GitHub does not run this.
 
-    tell: prints a line; GitHub reads standard error too. Raises OutputError if the summary can't be written.
+    Raises OutputError if the summary can't be written.
     """
     if environment.get("GITHUB_ACTIONS") != "true":
         return
@@ -51,7 +57,9 @@ def annotations(report: Report) -> Iterator[str]:
         required = run is None or run.required
         kinds["error" if gate.verdict == "FAIL" or required else "warning"].append(gate)
     for kind, gates in kinds.items():
-        yield from (_line(kind, f"{gate.verdict}: {gate.run} {gate.gate}", gate.reason) for gate in gates[:MOST])
+        yield from (
+            _line(kind, f"{gate.verdict}: {gate.run} {gate.gate}", summary.brief(gate.reason)) for gate in gates[:MOST]
+        )
         if gates[MOST:]:
             yield _line(kind, f"{len(gates) - MOST} more", "the report has them all")
 

@@ -148,6 +148,8 @@ def _ratio(run: Run) -> str:
 def _card(run: Run, report: Report) -> Iterator[str]:
     if run.reason:
         yield element("p", run.reason, class_="reason")
+    if run.log:
+        yield element("pre", "\n".join(run.log))
     yield parts.drawn(tables.gates(run, report))
     limit = next(
         (gate.limit for gate in summary.verdicts_of(run, report.judgement.gates) if gate.gate == "numeric"), None

@@ -39,6 +39,8 @@ def _run(run: Run, report: Report) -> Element:
     needed = run.required and verdict != "PASS"
     cases = [_case(gate, needed) for gate in summary.verdicts_of(run, report.judgement.gates)]
     suite = _suite(run.id, cases or [_unjudged(run, verdict, needed)], report)
+    if run.log:
+        SubElement(suite, "system-err").text = "\n".join(run.log)
     if run.speed:
         suite.set("time", f"{run.speed.wall:.3f}")
     return suite
@@ -60,11 +62,11 @@ def _case(gate: Gate, needed: bool) -> Element:
     """needed: whether a gate that was not judged is an error."""
     case = Element("testcase", classname=gate.run, name=gate.gate)
     if gate.verdict == "FAIL":
-        SubElement(case, "failure", type=gate.gate, message=gate.reason).text = _detail(gate)
+        SubElement(case, "failure", type=gate.gate, message=summary.brief(gate.reason)).text = _detail(gate)
     elif gate.verdict == "NOT RUN" and needed:
-        SubElement(case, "error", type="NOT RUN", message=gate.reason).text = _detail(gate)
+        SubElement(case, "error", type="NOT RUN", message=summary.brief(gate.reason)).text = _detail(gate)
     elif gate.verdict == "NOT RUN":
-        SubElement(case, "skipped", message=gate.reason)
+        SubElement(case, "skipped", message=summary.brief(gate.reason))
     return case
 
 

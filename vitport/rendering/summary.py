@@ -4,9 +4,12 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 from vitport.report_schema import Gate, Report, Run, Verdict
-from vitport.wording import micro, size
+from vitport.wording import micro, one_line, size
 
 WORST_FIRST = ("FAIL", "NOT RUN", "PASS")
+
+BRIEF = 300
+"""Letters of a reason in a table."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,6 +130,11 @@ def reference(run: Run) -> float | None:
 def verdicts_of(run: Run, gates: Iterable[Gate]) -> Iterator[Gate]:
     """The gates of one run."""
     return (gate for gate in gates if gate.run == run.id)
+
+
+def brief(reason: str) -> str:
+    """A reason, cut to what fits into a table."""
+    return one_line(reason, BRIEF)
 
 
 def name(run: Run) -> str:

@@ -59,7 +59,7 @@ def _limit(limit: float | None) -> str:
 
 
 def _reason(gate: Gate) -> str:
-    return f"{gate.reason} (limit changed: {gate.because})" if gate.because else gate.reason
+    return summary.brief(gate.reason)
 
 
 def gates(run: Run, report: Report) -> Table:
@@ -76,7 +76,7 @@ def not_run(report: Report) -> Table:
     """Runs without numbers, and what to do about them."""
     columns = (*RUN, Column("required"), Column("cause"), Column("reason"))
     rows = tuple(
-        (*_labels(run), "yes" if run.required else "no", run.cause or NOTHING, run.reason or NOTHING)
+        (*_labels(run), "yes" if run.required else "no", run.cause or NOTHING, summary.brief(run.reason) or NOTHING)
         for run in report.runs
         if run.status == "NOT RUN"
     )
