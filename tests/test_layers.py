@@ -64,6 +64,7 @@ FLOORS: dict[str, int] = {
     "vitport.verify": 3,
     "vitport.assembling": 3,
     "vitport.golden": 3,
+    "vitport.doctor": 3,
     "vitport.backends": 1,
     "vitport.causes": 1,
     "vitport.formats": 1,

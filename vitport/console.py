@@ -174,6 +174,26 @@ def verification(report: Any, folder: Path | None = None) -> None:
     )
 
 
+def diagnosis(diagnosis: Any) -> None:
+    """The table of packages, the machine, and what to do."""
+    rows = [
+        (each.package, each.state, each.says.get("version", "-"), each.says.get("devices", "-"), ", ".join(each.needed))
+        for each in diagnosis.findings
+    ]
+    table(("package", "state", "version", "sees", "needed for"), rows, text=("package", "state", "sees", "needed for"))
+    print()
+    for name, value in (diagnosis.machine | diagnosis.settings).items():
+        print(f"{name}: {value}")
+    for each in diagnosis.findings:
+        for name in ("float32 products", "providers", "threads", "built for"):
+            if name in each.says:
+                print(f"{each.package}, {name}: {each.says[name]}")
+    print(f"GPU: {diagnosis.gpu or 'the driver shows one'}")
+    for each in diagnosis.findings:
+        if each.remedy:
+            print(f"\n{each.package} {'is missing' if each.state == 'missing' else 'does not work'}: {each.remedy}")
+
+
 def _millionths(relative: float | None) -> str:
     return "-" if relative is None else f"{relative * 1e6:.3g}"
 

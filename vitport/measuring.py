@@ -113,7 +113,16 @@ def standard(job: dict) -> dict:
     return _left(job, {"numpy": np.__version__}, **arrays)
 
 
+def health(job: dict) -> dict:
+    """What a package says of itself."""
+    from vitport.runners import health
+
+    formats.import_packages(job["package"], (job["package"],))
+    return {"says": health.facts(job["package"])}
+
+
 TASKS: dict[str, Callable[[dict], dict]] = {
+    "health": health,
     "measure": measure,
     "reference": reference,
     "gradients": gradients,
