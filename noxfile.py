@@ -82,6 +82,15 @@ def clients(session: nox.Session, environment: str) -> None:
 
 
 @nox.session
+def parity(session: nox.Session) -> None:
+    """The parity gate as a user's CI would run it; see docs/ci.md. Arguments go to `vitport verify`."""
+    install(session)
+    session.run("vitport", "convert", "digits", "--out", "build/digits")
+    where = ("--artifacts", "build/digits", "--report", "build/parity")
+    session.run("vitport", "verify", "digits", *where, *session.posargs)
+
+
+@nox.session
 def reports(session: nox.Session) -> None:
     """Makes the committed conversion reports anew."""
     install(session)

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 import test_layers
+import yaml
 from click import Command
 
 from vitport import cli
@@ -65,12 +66,36 @@ def options(command: Command) -> Iterator[str]:
         yield from options(child)
 
 
-@pytest.mark.parametrize("name", ["README.md", "docs/artifacts.md", "docs/manifest.md"])
+@pytest.mark.parametrize("name", ["README.md", "docs/artifacts.md", "docs/ci.md", "docs/manifest.md", "docs/report.md"])
 def test_options_that_are_named_exist(name: str) -> None:
     text = (ROOT / name).read_text(encoding="utf-8")
     asked = set(re.findall(r"(?<![\w\]-])--[a-z][a-z0-9-]*", text))
     assert not (name == "README.md" and len(asked) < 5), "the pattern finds them"
     assert asked <= set(options(cli.main))
+
+
+def commands(text: str) -> Iterator[list[str]]:
+    """The words of each line that runs vitport."""
+    yield from (line.split() for line in re.findall(r"^\s*(?:run: |script: )?(vitport .*)$", text, re.MULTILINE))
+
+
+@pytest.mark.parametrize("name", [".github/workflows/parity.yml", "docs/ci.md", "docs/report.md"])
+def test_commands_that_are_shown_exist(name: str) -> None:
+    shown = list(commands((ROOT / name).read_text(encoding="utf-8")))
+    assert len(shown) >= 2
+    for _, command, *words in shown:
+        asked = {word for word in words if word.startswith("--")}
+        assert asked <= set(options(cli.main.commands[command])), command
+
+
+def test_the_workflow_is_the_session_of_nox() -> None:
+    """Both are said to be the gate as a user's CI runs it."""
+    workflow = yaml.safe_load((ROOT / ".github" / "workflows" / "parity.yml").read_text(encoding="utf-8"))
+    steps = [step.get("run", "").split() for step in workflow["jobs"]["parity"]["steps"]]
+    session = (ROOT / "noxfile.py").read_text(encoding="utf-8").partition("def parity(")[2].partition("\n@nox")[0]
+    for step in steps:
+        if step[:2] in (["vitport", "convert"], ["vitport", "verify"]):
+            assert [word for word in step if f'"{word}"' not in session] == []
 
 
 def drawn() -> list[tuple[int, str]]:
