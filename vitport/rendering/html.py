@@ -36,7 +36,7 @@ def render(report: Report) -> str:
 
 def _style() -> str:
     """The colours of the pictures are those of the page."""
-    colours = f":root {{ {svg.LIGHT} }}\n@media (prefers-color-scheme: dark) {{ :root {{ {svg.DARK} }} }}\n"
+    colours = f":root {{ {svg.LIGHT} }}\n@media screen and (prefers-color-scheme: dark) {{ :root {{ {svg.DARK} }} }}\n"
     return colours + svg.STYLE + charts.STYLE + Path(__file__).with_name("page.css").read_text(encoding="utf-8")
 
 

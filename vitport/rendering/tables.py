@@ -91,8 +91,8 @@ MEASURES: tuple[tuple[Column, Callable[[Run], str | None]], ...] = (
     (Column("top-1", "number"), lambda run: _agreement(run)),
     (Column("flips unexplained", "number"), lambda run: _flips(run)),
     (Column("float64 ÷ spread", "number"), lambda run: run.semantic and number(run.semantic.relative)),
-    (Column("weights"), lambda run: _weights(run)),
-    (Column("worst gradient"), lambda run: _gradient(run)),
+    (Column("weights", "number"), lambda run: _weights(run)),
+    (Column("worst gradient", "number"), lambda run: _gradient(run)),
     (Column("images/s", "number"), lambda run: run.speed and number(run.speed.rate)),
     (Column("memory", "number"), lambda run: run.speed and size(run.speed.memory)),
 )
