@@ -95,11 +95,7 @@ def check_golden(request: Request, watch: Watch) -> Report:
     out = request.artifacts or Path("build") / port.name
     listed = _belonging(whole(out, watch), golden, out)
     port = manifest.with_resolution(port, golden.resolution)
-    rows = [
-        name for name, row in BACKENDS.items() if row.artifact and (not request.backends or name in request.backends)
-    ]
-    asked = Asked(request.backends or rows, tuple(golden.variants), (), (), out, listed, golden.checkpoint)
-    trials = [replace(trial, required=trial.required and bool(request.backends)) for trial in plan(asked)]
+    trials = _trials(request, golden, listed, out)
     with tempfile.TemporaryDirectory(prefix="vitport-") as folder:
         bench = _bench(Path(folder), port.architecture, request, watch, None)
         if bench.pictures.sha256 != golden.images:

@@ -1,0 +1,96 @@
+"""Golden files: a kilobyte that tells a faithful artifact from another, without checkpoint or JAX."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from runs import DIGITS, convert, succeed
+
+from vitport import golden_file
+from vitport.errors import AssetError
+
+COMMITTED = golden_file.place(DIGITS)
+
+
+@pytest.fixture(scope="module")
+def artifacts(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    out = tmp_path_factory.mktemp("artifacts") / "digits"
+    succeed(DIGITS, "--out", out, "--format", "onnx")
+    return out
+
+
+def golden(*arguments: object, **settings: object):
+    return convert(*arguments, verb="golden", **settings)
+
+
+def test_the_committed_file_is_what_is_made_and_small(tmp_path: Path) -> None:
+    done = golden("make", DIGITS, "--golden", tmp_path / "digits.json", "--quiet")
+    assert done.returncode == 0, done.stderr
+    made, committed = golden_file.read(tmp_path / "digits.json"), golden_file.read(COMMITTED)
+    assert (made.checkpoint, made.images, made.resolution) == (
+        committed.checkpoint,
+        committed.images,
+        committed.resolution,
+    )
+    for variant, answers in committed.variants.items():
+        np.testing.assert_allclose(made.variants[variant].array(), answers.array(), rtol=1e-6, atol=1e-6)
+    assert COMMITTED.stat().st_size < 4000
+
+
+def test_a_faithful_artifact_passes_without_checkpoint_and_jax(artifacts: Path, tmp_path: Path) -> None:
+    done = golden("check", DIGITS, "--artifacts", artifacts, "--cache", tmp_path, "--json", VITPORT_HIDDEN="jax")
+    assert done.returncode == 0, done.stderr + done.stdout
+    report = json.loads(done.stdout)
+    assert report["judgement"]["verdict"] == "PASS"
+    gates = {gate["gate"] for gate in report["judgement"]["gates"]}
+    assert gates == {"definition", "nonfinite", "numeric", "flips", "repeat", "batches"}
+
+
+def test_a_wrong_answer_fails(artifacts: Path, tmp_path: Path) -> None:
+    fault = "onnx.classifier.float32.cpu:run-scaled"
+    done = golden("check", DIGITS, "--artifacts", artifacts, "--cache", tmp_path, "--backends", "onnx", fault=fault)
+    assert done.returncode == 1, done.stderr
+    assert "FAIL  onnx/classifier/float32/cpu: RMS error" in done.stdout
+
+
+def test_artifacts_of_another_checkpoint_are_not_compared(artifacts: Path, tmp_path: Path) -> None:
+    facts = json.loads(COMMITTED.read_text())
+    other = tmp_path / "digits.json"
+    other.write_text(json.dumps({**facts, "checkpoint": "0" * 64}))
+    done = golden("check", DIGITS, "--artifacts", artifacts, "--golden", other)
+    assert done.returncode == 3
+    assert "the golden file is of 000000000000" in done.stderr
+
+
+DAMAGE = {
+    "no file": None,
+    "no JSON": "{",
+    "NaN": '{"schema": NaN}',
+    "another schema": {"schema": 2},
+    "values cut": {"variants": {"classifier": {"values": "AAAA"}}},
+    "values of another alphabet": {"variants": {"classifier": {"values": "!!!!"}}},
+    "NaN in values": {"variants": {"classifier": {"values": golden_file.encode(np.full((2, 10), np.nan))}}},
+    "negative yardstick": {"variants": {"classifier": {"yardstick": -1.0}}},
+    "more rows in one variant": {"variants": {"classifier": {"values": golden_file.encode(np.zeros((3, 10)))}}},
+    "unknown variant": {"variants": {"other": {}}},
+}
+
+
+@pytest.mark.parametrize("kind", DAMAGE)
+def test_a_damaged_file_is_one_sentence(tmp_path: Path, kind: str) -> None:
+    path = tmp_path / "digits.json"
+    damage = DAMAGE[kind]
+    if damage is not None:
+        path.write_text(
+            damage if isinstance(damage, str) else json.dumps(_merged(json.loads(COMMITTED.read_text()), damage))
+        )
+    with pytest.raises(AssetError, match=r"golden file"):
+        golden_file.read(path)
+
+
+def _merged(whole: dict, changes: dict) -> dict:
+    """`changes` inside `whole`, at any depth."""
+    return whole | {
+        key: _merged(whole.get(key, {}), value) if isinstance(value, dict) else value for key, value in changes.items()
+    }

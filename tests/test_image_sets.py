@@ -1,0 +1,114 @@
+"""Images of a verification: the same everywhere, decoded once, and nothing dropped in silence."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from vitport import image_sets, images
+from vitport.errors import AssetError, UsageError
+
+
+def write(source: Path | str, folder: Path, **options: object) -> image_sets.ImageSet:
+    return image_sets.write(str(source), 32, folder / "images.npy", **options)
+
+
+def picture(path: Path, mode: str = "RGB", size: tuple[int, int] = (40, 24), kind: str | None = None) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    levels = np.arange(size[0] * size[1] * 3, dtype=np.uint32).reshape(size[1], size[0], 3) % 251
+    Image.fromarray(levels.astype(np.uint8)).convert(mode).save(path, kind)
+    return path
+
+
+def test_seeded_images_are_the_same_on_every_machine_and_all_different(tmp_path: Path) -> None:
+    made = write("seeded", tmp_path, count=16)
+    pixels = np.load(made.path)
+    assert (pixels.shape, pixels.dtype) == ((16, 32, 32, 3), np.float32)
+    assert made.sha256 == images.digest(pixels) == "60d8729622885c3358f7c71077b76ecdabe3e93aec293dc920c6e5a125af6904"
+    assert len({image.tobytes() for image in pixels}) == 16
+    assert abs(pixels).max() <= 1
+
+
+def test_more_seeded_images_begin_with_the_same(tmp_path: Path) -> None:
+    np.testing.assert_array_equal(images.seeded(32, 20)[:4], images.seeded(32, 4))
+
+
+def test_pictures_are_read_in_the_order_of_their_paths_and_squashed_as_published(tmp_path: Path) -> None:
+    folder = tmp_path / "p"
+    for name in ("b/2.png", "a/9.png", "a/10.JPG"):
+        picture(folder / name, kind="PNG")
+    made = write(folder, tmp_path)
+    assert made.ids == ("a/10.JPG", "a/9.png", "b/2.png")
+    expected = images.squash(np.asarray(Image.open(folder / "b/2.png")), 32)
+    np.testing.assert_array_equal(np.load(made.path)[2], expected)
+    assert made.labels is None
+
+
+@pytest.mark.parametrize("mode", ["L", "P", "RGBA", "CMYK", "1"])
+def test_every_kind_of_picture_becomes_three_colours(tmp_path: Path, mode: str) -> None:
+    path = picture(tmp_path / "p" / "x.tif", mode)
+    assert image_sets.decode(path, 32).shape == (32, 32, 3)
+
+
+def test_classes_come_from_folders_that_are_named_as_labels(tmp_path: Path) -> None:
+    for name in ("cat/1.png", "ant/1.png"):
+        picture(tmp_path / "p" / name)
+    assert write(tmp_path / "p", tmp_path, labels=("ant", "bee", "cat")).labels == (0, 2)
+    assert write(tmp_path / "p", tmp_path, labels=("ant", "bee")).labels is None
+
+
+def _html(path: Path) -> None:
+    path.write_text("<html>404")
+
+
+def _empty(path: Path) -> None:
+    path.write_bytes(b"")
+
+
+def _cut(path: Path) -> None:
+    whole = picture(path).read_bytes()
+    path.write_bytes(whole[: len(whole) // 2])
+
+
+BAD = {"html": _html, "empty": _empty, "cut": _cut}
+
+
+@pytest.mark.parametrize("kind", BAD)
+def test_a_file_that_is_no_picture_is_named_and_stops_the_run(tmp_path: Path, kind: str) -> None:
+    picture(tmp_path / "p" / "good.png")
+    BAD[kind](tmp_path / "p" / "bad.png")
+    with pytest.raises(AssetError, match=r"1 of 2 pictures can't be used:\n.*bad.png"):
+        write(tmp_path / "p", tmp_path)
+
+
+def test_a_bomb_is_refused_before_it_is_decoded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(image_sets, "MOST_PIXELS", 900)
+    with pytest.raises(AssetError, match="40 x 24 pixels are too many"):
+        image_sets.decode(picture(tmp_path / "x.png"), 32)
+
+
+def test_an_array_must_be_what_the_model_is_fed(tmp_path: Path) -> None:
+    good = np.zeros((3, 32, 32, 3), np.float32)
+    np.save(tmp_path / "good.npy", good)
+    assert write(tmp_path / "good.npy", tmp_path).ids == ("good.npy-0000", "good.npy-0001", "good.npy-0002")
+    wrong = {
+        "small": good[:, :16],
+        "double": good.astype(np.float64),
+        "none": good[:0],
+        "nan": np.full_like(good, np.nan),
+        "objects": np.array([{}], dtype=object),
+    }
+    for name, array in wrong.items():
+        path = tmp_path / f"{name}.npy"
+        np.save(path, array, allow_pickle=True)
+        with pytest.raises(AssetError, match=name):
+            write(path, tmp_path)
+
+
+def test_a_place_without_pictures(tmp_path: Path) -> None:
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(UsageError, match="holds no pictures"):
+        write(tmp_path / "empty", tmp_path)
+    with pytest.raises(UsageError, match="neither `seeded`"):
+        write(tmp_path / "nowhere", tmp_path)
