@@ -159,6 +159,31 @@ def _channels_last(model: onnx.ModelProto) -> None:
     port.CopyFrom(helper.make_tensor_value_info("images", TensorProto.FLOAT, ("n", 20, 20, 3)))
 
 
+def assert_steps_are_the_oracles(path: Path) -> None:
+    subject = Subject(PLAIN.architecture, "classifier", path, PLAIN.params, port=True)
+    taps, _ = runners.module(runners.kind(path)).taps(subject, PLAIN.images)
+    assert len(taps) == 21
+    for name, tap in taps.items():
+        np.testing.assert_allclose(tap, PLAIN.oracle[name], atol=1e-4, rtol=0, err_msg=name)
+
+
+def _without_names(model: onnx.ModelProto) -> None:
+    """As another exporter names its tensors."""
+    kept = {port.name for port in (*model.graph.input, *model.graph.output, *model.graph.initializer)}
+    numbers: dict[str, str] = {}
+    for node in model.graph.node:
+        for names in (node.input, node.output):
+            for index, name in enumerate(names):
+                if name not in kept:
+                    names[index] = numbers.setdefault(name, f"val_{len(numbers)}")
+
+
+def test_the_steps_of_a_port_are_found(artifacts, tmp_path: Path) -> None:
+    assert_steps_are_the_oracles(changed(artifacts["onnx"], tmp_path, _without_names))
+    forward = lambda logits, features: {"features": features, "logits": logits}  # noqa: E731
+    assert_steps_are_the_oracles(save(tmp_path / "port", (None, 3, 20, 20), forward))
+
+
 @pytest.mark.parametrize("change", [_one_at_a_time, _channels_last])
 def test_order_and_batch_of_an_onnx_file_are_found(artifacts, tmp_path: Path, change) -> None:
     assert_is_the_oracle(run(changed(artifacts["onnx"], tmp_path, change)))

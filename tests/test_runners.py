@@ -248,6 +248,63 @@ def test_a_stopped_gradient_and_a_wrong_variable_are_seen(subject) -> None:
     assert {f"Transformer/encoderblock_{index}/LayerNorm_2/scale" for index in (0, 1)} <= wrong
 
 
+# Intermediates.
+
+TAPPED = having("plain") + WITH_A_STEM
+
+
+@pytest.mark.parametrize(("name", "backend"), TAPPED)
+def test_every_step_is_that_of_the_oracle_and_its_own(subject, name, backend) -> None:
+    case = small.case(name)
+    taps, how = runners.module(backend).taps(subject(name, backend), case.images)
+    assert list(taps) == list(numpy.run(case.architecture, case.params, case.images, "classifier"))
+    worst = {tap: relative(found, case.oracle[tap]) for tap, found in taps.items()}
+    assert max(worst.values()) < 5e-6, max(worst, key=worst.get)
+    assert ("definition" in how) == (backend == "stablehlo"), "all others show what they computed"
+
+
+def _scaled(params: dict, leaf: str, factor: float) -> dict:
+    return {**params, leaf: params[leaf] * np.float32(factor)}
+
+
+FAULTY = {
+    "position embedding times 5": ("Transformer/posembed_input/pos_embedding", 5, "posembed_input"),
+    "no attention in the first block": (
+        "Transformer/encoderblock_0/MultiHeadDotProductAttention_1/out/kernel",
+        0,
+        "encoderblock_0/MultiHeadDotProductAttention_1",
+    ),
+    "the last MLP times -3": (
+        "Transformer/encoderblock_1/MlpBlock_3/Dense_1/kernel",
+        -3,
+        "encoderblock_1/MlpBlock_3/Dense_1",
+    ),
+}
+
+
+@pytest.mark.parametrize("fault", FAULTY)
+@pytest.mark.parametrize("format", ["saved_model", "torchscript"])
+def test_a_step_is_found_in_a_graph_that_computes_something_else(tmp_path: Path, format, fault) -> None:
+    """Without names, by the values of the right model: those of the wrong one are far from them."""
+    case, (leaf, factor, first) = small.case("plain"), FAULTY[fault]
+    wrong = _scaled(case.params, leaf, factor)
+    formats.module(format).export(Export(architecture=case.architecture, variant="classifier"), wrong, tmp_path)
+    run = Subject(case.architecture, "classifier", tmp_path, case.params)
+    taps, _ = runners.module(format).taps(run, case.images)
+    truth = numpy.run(case.architecture, wrong, case.images, "classifier")
+    assert [tap for tap in truth if not np.allclose(taps[tap], truth[tap], atol=1e-4)] == []
+    assert next(tap for tap in taps if not np.allclose(taps[tap], case.oracle[tap], atol=1e-4)) == first
+
+
+def test_another_gelu_is_found_where_it_is(subject, tmp_path: Path) -> None:
+    case, whole = small.case("plain"), subject("plain", "transformers")
+    folder = shutil.copytree(whole.folder, tmp_path / "erf")
+    config = (folder / "config.json").read_text()
+    (folder / "config.json").write_text(config.replace("gelu_pytorch_tanh", "gelu"))
+    taps, _ = runners.module("transformers").taps(replace(whole, folder=folder), case.images)
+    assert next(tap for tap in taps if relative(taps[tap], case.oracle[tap]) > 1e-5) == "encoderblock_0/MlpBlock_3/gelu"
+
+
 CAST = [backend for backend, row in BACKENDS.items() if row.cast]
 
 BITS = {"bfloat16": 8, "float16": 11}

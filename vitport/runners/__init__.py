@@ -6,7 +6,8 @@
     semantic(subject, images) -> tuple[Logits, str]     in float64, and what was run
     gradients(subject, device, images, labels) -> Params
                                                         of `loss`, in float32, by leaf of the checkpoint and `images`
-    taps(subject, images) -> tuple[Taps, str]           intermediates under the names of the definition, and of what
+    taps(subject, images) -> tuple[Taps, str]           the artifact's own intermediates, in float32 on the CPU, under
+                                                        the names and axes of the definition; and how they were found
 
     expected(subject) -> Params                         what `weights` must be, bit for bit: the checkpoint's, or what
                                                         the format computes from them

@@ -5,11 +5,11 @@ import jax
 import numpy as np
 
 from vitport.architectures import TAPS
-from vitport.arrays import Images, Logits
+from vitport.arrays import Images, Logits, Taps
 from vitport.devices import Runner
 from vitport.formats import stablehlo
 from vitport.reference import flax_vit
-from vitport.runners import Subject, own, precision_of, require
+from vitport.runners import Subject, matching, own, precision_of, require
 
 VERSIONS = {"jax": jax.__version__, "flax": flax.__version__}
 
@@ -37,6 +37,14 @@ def semantic(subject: Subject, images: Images) -> tuple[Logits, str]:
     """The oracle."""
     outputs = flax_vit.run(subject.architecture, own(subject), images, "float64")
     return outputs[TAPS[subject.variant]], "the reference itself, in float64"
+
+
+def taps(subject: Subject, images: Images) -> tuple[Taps, str]:
+    """Its own; where the definition has the class token alone, that of it."""
+    found = flax_vit.run(subject.architecture, own(subject), images, "float32", taps=True)
+    guide = matching.guide(subject, images)
+    alone = {name: found[name] if found[name].shape == tap.shape else found[name][:, 0] for name, tap in guide.items()}
+    return alone, "the reference itself, in float32"
 
 
 def facts(variables: dict, device: str) -> dict[str, str]:

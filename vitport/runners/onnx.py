@@ -1,19 +1,24 @@
 """The ONNX file in ONNX Runtime."""
 
 from collections.abc import Callable
+from pathlib import Path
 
 import numpy as np
 import onnxruntime
+from onnx import ModelProto
 
-from vitport.arrays import Images, Logits
+from vitport.arrays import Images, Logits, Taps
 from vitport.devices import Runner
 from vitport.format_table import FORMATS
 from vitport.formats import onnx, onnx_check
-from vitport.runners import Subject, onnx_graph, port_onnx, precision_of, require
+from vitport.runners import Subject, onnx_graph, port_onnx, ports, precision_of, require
 
 weights, expected = onnx_graph.weights, onnx_graph.expected
 
 VERSIONS = {"onnxruntime": onnxruntime.__version__}
+
+DATA_FOLDER = "session.model_external_initializers_file_folder_path"
+"""ONNX Runtime's option for a model in memory whose weights lie in a file."""
 
 PROVIDER = "CUDAExecutionProvider"
 
@@ -21,9 +26,7 @@ PROVIDER = "CUDAExecutionProvider"
 def open(subject: Subject, device: str, precision: str) -> Runner:
     """Ready to run."""
     require("onnx", device, precision)
-    path = port_onnx.file(subject.folder) if subject.port else subject.folder / FORMATS["onnx"].entry
-    if not subject.port:
-        onnx_check.verify(path)
+    path = _path(subject)
     session = onnx.start(path, provider(device, precision))
     answer = port_onnx.answer(session, subject, path) if subject.port else _answer(session)
 
@@ -68,3 +71,27 @@ def semantic(subject: Subject, images: Images) -> tuple[Logits, str] | None:
         return None
     (outputs,) = onnx_graph.in_double(subject, images)
     return outputs, "the file's own graph, every float32 in it made float64, under the reference evaluator"
+
+
+def taps(subject: Subject, images: Images) -> tuple[Taps, str]:
+    """The file's own intermediates, in ONNX Runtime; what is asked for can't be fused with what follows."""
+    return onnx_graph.taps(subject, _path(subject), images, _evaluate)
+
+
+def _evaluate(model: ModelProto, folder: Path, images: Images) -> list[np.ndarray]:
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = 3
+    options.add_session_config_entry(DATA_FOLDER, str(folder))
+    session = onnxruntime.InferenceSession(model.SerializeToString(), options, providers=[onnx.PROVIDERS["cpu"]])
+    (port,) = session.get_inputs()
+    first = ports.channels_first(tuple(port.shape), folder)
+    return session.run(None, {port.name: ports.arranged(images, first)})
+
+
+def _path(subject: Subject) -> Path:
+    """The file, once it is known to be whole."""
+    if subject.port:
+        return port_onnx.file(subject.folder)
+    path = subject.folder / FORMATS["onnx"].entry
+    onnx_check.verify(path)
+    return path

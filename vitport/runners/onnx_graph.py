@@ -7,7 +7,8 @@ what is not the rounding of the exact value stays as it is, and is seen.
 """
 
 import math
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
+from pathlib import Path
 
 import numpy as np
 import onnx
@@ -16,11 +17,11 @@ from onnx.reference import ReferenceEvaluator
 from onnx.reference.op_run import OpRun
 
 from vitport.architectures.hybrid import STD_CONV_EPS
-from vitport.arrays import Images, Params
+from vitport.arrays import Images, Params, Taps
 from vitport.backends.numpy import NumPyOps
 from vitport.format_table import FORMATS
 from vitport.formats.safetensors_timm import STD_CONV_KERNEL
-from vitport.runners import Subject, own
+from vitport.runners import Subject, matching, own
 
 CONSTANT = "constant/"
 """Before the value, in the name of a scalar (`OnnxOps`)."""
@@ -37,6 +38,26 @@ class Gelu(OpRun):
         if approximate == "tanh":
             return (0.5 * x * (1 + np.tanh(SQRT_2_OVER_PI * (x + 0.044715 * x * x * x))),)
         return (0.5 * x * (1 + np.vectorize(math.erf)(x / np.sqrt(2))),)
+
+
+Evaluate = Callable[[ModelProto, Path, np.ndarray], list[np.ndarray]]
+"""A model whose data lies in a folder, and images (n, 3, r, r), to its outputs."""
+
+
+def taps(subject: Subject, path: Path, images: Images, evaluate: Evaluate) -> tuple[Taps, str]:
+    """The tensors that carry a tap's name; of a port, which has none, every tensor that could be one."""
+    guide, model = matching.guide(subject, images), onnx.load(str(path), load_external_data=False)
+    tensors = [name for node in model.graph.node for name in node.output if name]
+    named = [name for name in guide if name in tensors]
+    asked = named if len(named) == len(guide) else tensors
+    del model.graph.output[:]
+    model.graph.output.extend(ValueInfoProto(name=name) for name in asked)
+    found = evaluate(model, path.parent, images)
+    if asked is tensors:
+        kept = [array for array in found if array.dtype == np.float32 and matching.could_be(array.shape, guide)]
+        return matching.match(subject, images, kept), "the file's own tensors, found by shape, order and value"
+    last = [array.transpose(0, 2, 3, 1) if array.ndim == 4 else array for array in found]
+    return dict(zip(asked, last, strict=True)), "the file's own tensors, by their names"
 
 
 def weights(subject: Subject) -> Params:

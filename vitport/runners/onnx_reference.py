@@ -1,10 +1,12 @@
 """The ONNX file in the evaluator by which the standard defines itself: NumPy, and no kernel of ONNX Runtime."""
 
+from pathlib import Path
+
 import numpy as np
 import onnx
 from onnx.reference import ReferenceEvaluator
 
-from vitport.arrays import Images, Logits
+from vitport.arrays import Images, Logits, Taps
 from vitport.devices import Runner
 from vitport.format_table import FORMATS
 from vitport.formats import onnx_check
@@ -38,3 +40,15 @@ def semantic(subject: Subject, images: Images) -> tuple[Logits, str] | None:
         return None
     (outputs,) = onnx_graph.in_double(subject, images)
     return outputs, "the file's own graph, every float32 in it made float64, under the reference evaluator"
+
+
+def taps(subject: Subject, images: Images) -> tuple[Taps, str]:
+    """The file's own intermediates."""
+    return onnx_graph.taps(subject, subject.folder / FORMATS["onnx"].entry, images, _evaluate)
+
+
+def _evaluate(model: onnx.ModelProto, folder: Path, images: Images) -> list[np.ndarray]:
+    onnx.load_external_data_for_model(model, str(folder))
+    evaluator = ReferenceEvaluator(model)
+    (port,) = evaluator.input_names
+    return evaluator.run(None, {port: np.ascontiguousarray(images.transpose(0, 3, 1, 2))})

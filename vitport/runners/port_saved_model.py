@@ -1,8 +1,10 @@
 """A published SavedModel of any maker, as TF-Hub had them: which signature, which input, which output."""
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import tensorflow as tf
 from google.protobuf.message import DecodeError
 from tensorflow.core.protobuf.saved_model_pb2 import SavedModel
@@ -20,21 +22,13 @@ REFUSED = {"ReadFile", "WriteFile", "PyFunc", "PyFuncStateless", "EagerPyFunc"}
 
 
 def load(subject: Subject, device: str) -> Runner:
-    """`serving_default`, or the only signature; one input of images, in either order; the output of the right width.
-
-    Raises AssetError, with what there is, where these can't be found.
-    """
+    """The model, and the one of its outputs that has the right width. Raises AssetError, with what there is."""
     path = subject.folder
-    _refuse_files(path)
-    model = saved_model.read(path, device)
-    serve = _signature(model, path)
-    if len(serve.structured_input_signature[1]) != 1:
-        raise AssetError(f"{path} takes {sorted(serve.structured_input_signature[1])}, where one input is needed")
-    ((name, spec),) = serve.structured_input_signature[1].items()
-    first = ports.channels_first(tuple(spec.shape), path)
+    serve, arrange = opened(path, device)
+    (name,) = serve.structured_input_signature[1]
 
     def all_of(images: Images) -> dict[str, tf.Tensor]:
-        return serve(**{name: tf.constant(ports.arranged(images, first))})
+        return serve(**{name: tf.constant(arrange(images))})
 
     chosen = ports.choose(ports.probe(all_of, subject.architecture.resolution, path), subject.width, path)
 
@@ -42,8 +36,22 @@ def load(subject: Subject, device: str) -> Runner:
         result = all_of(images)[chosen]
         return result.numpy(), saved_model.reported(result)
 
-    infer.model, infer.leaves = model, serve.variables  # a signature does not keep its variables alive
+    infer.leaves = serve.variables
     return Runner("TensorFlow", device, infer)
+
+
+def opened(path: Path, device: str) -> tuple[Any, Callable[[Images], np.ndarray]]:
+    """`serving_default`, or the only signature, of one input; and what turns images into its order of axes."""
+    _refuse_files(path)
+    model = saved_model.read(path, device)
+    serve = _signature(model, path)
+    serve.model = model  # a signature does not keep its variables alive
+    inputs = serve.structured_input_signature[1]
+    if len(inputs) != 1:
+        raise AssetError(f"{path} takes {sorted(inputs)}, where one input is needed")
+    (port,) = inputs.values()
+    first = ports.channels_first(tuple(port.shape), path)
+    return serve, lambda images: ports.arranged(images, first)
 
 
 def _signature(model: Any, path: Path) -> Any:

@@ -1,17 +1,19 @@
 """The SavedModel's `serving_default`, run by TensorFlow."""
 
+from graphlib import TopologicalSorter
 from typing import Any
 
 import numpy as np
 import tensorflow as tf
+from tensorflow.python.framework.convert_to_constants import convert_variables_to_constants_v2
 
 from vitport.architectures import TAPS
-from vitport.arrays import Images, Logits, Params
+from vitport.arrays import Images, Logits, Params, Taps
 from vitport.backends import tensorflow
 from vitport.devices import Runner
 from vitport.formats import saved_model
 from vitport.loss import slope
-from vitport.runners import Subject, own, port_saved_model, precision_of, require
+from vitport.runners import Subject, matching, own, port_saved_model, precision_of, require
 
 expected = own
 
@@ -63,6 +65,21 @@ def gradients(subject: Subject, device: str, images: Images, labels: np.ndarray)
     found = tape.gradient(outputs, [pixels, *leaves], by_output, unconnected_gradients="zero")
     names = ["images", *(_leaf_name(leaf) for leaf in leaves)]
     return {name: array.numpy() for name, array in zip(names, found, strict=True)}
+
+
+def taps(subject: Subject, images: Images) -> tuple[Taps, str]:
+    """Every tensor of `serving_default`, its variables made constants, in float32 on the CPU."""
+    serve, arrange = port_saved_model.opened(subject.folder, "cpu")
+    frozen = convert_variables_to_constants_v2(serve)
+    operations = TopologicalSorter({op: {x.op for x in op.inputs} for op in frozen.graph.get_operations()})
+    kinds = ("Const", "Placeholder")
+    tensors = [
+        x for op in operations.static_order() if op.type not in kinds for x in op.outputs if x.dtype == tf.float32
+    ]
+    guide = matching.guide(subject, images)
+    values = (value.numpy() for value in frozen.prune(frozen.inputs, tensors)(tf.constant(arrange(images))))
+    kept = [value for value in values if matching.could_be(value.shape, guide)]
+    return matching.match(subject, images, kept), "every tensor of the SavedModel's own graph"
 
 
 def _leaf_name(variable: tf.Variable) -> str:

@@ -4,7 +4,7 @@ import jax
 import numpy as np
 
 from vitport.architectures import TAPS
-from vitport.arrays import Images, Logits, Params
+from vitport.arrays import Images, Logits, Params, Taps
 from vitport.backends import jax as backend
 from vitport.devices import Runner
 from vitport.formats import stablehlo
@@ -30,3 +30,9 @@ def semantic(subject: Subject, images: Images) -> tuple[Logits, str]:
     """The definition in JAX with the weights beside the program, whose own types are fixed."""
     taps = backend.run(subject.architecture, weights(subject), images, subject.variant)
     return taps[TAPS[subject.variant]], "the definition in JAX with the weights beside the program, in float64"
+
+
+def taps(subject: Subject, images: Images) -> tuple[Taps, str]:
+    """Of the definition: a serialized program returns its output and nothing else."""
+    found = backend.run(subject.architecture, weights(subject), images, subject.variant, "float32")
+    return found, "the definition in JAX with the weights beside the program, which can't be opened"

@@ -6,7 +6,7 @@ import torch
 from einops import rearrange
 
 from vitport.architectures.hybrid import GROUP_NORM_EPS
-from vitport.arrays import Images, Logits, Params
+from vitport.arrays import Images, Logits, Params, Taps
 from vitport.devices import Runner
 from vitport.errors import AssetError
 from vitport.formats.safetensors_timm import STD_CONV_KERNEL, rescale, rescale_slope
@@ -72,6 +72,11 @@ def _take_back(module: torch.nn.Module, subject: Subject) -> None:
         residue = rearrange(exact - rescale(kernel.astype(np.float32)), row.axes)
         with torch.no_grad():
             parameters[row.theirs] += torch.from_numpy(np.ascontiguousarray(residue))
+
+
+def taps(subject: Subject, images: Images) -> tuple[Taps, str]:
+    """Its own intermediates."""
+    return torch_models.taps(_model(subject), subject, images)
 
 
 def _model(subject: Subject) -> Model:

@@ -3,7 +3,7 @@
 import numpy as np
 import torch
 
-from vitport.arrays import Images, Logits, Params
+from vitport.arrays import Images, Logits, Params, Taps
 from vitport.devices import Runner
 from vitport.formats import Export, torch_module
 from vitport.runners import Subject, own, require, torch_models
@@ -33,6 +33,11 @@ def semantic(subject: Subject, images: Images) -> tuple[Logits, str]:
 def gradients(subject: Subject, device: str, images: Images, labels: np.ndarray) -> Params:
     """By leaf of the checkpoint, and `images`."""
     return torch_models.canonical(torch_models.gradients(_model(subject), device, images, labels, subject.variant))
+
+
+def taps(subject: Subject, images: Images) -> tuple[Taps, str]:
+    """Its own intermediates."""
+    return torch_models.taps(_model(subject), subject, images)
 
 
 def _model(subject: Subject) -> Model:

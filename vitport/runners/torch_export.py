@@ -2,7 +2,7 @@
 
 import torch
 
-from vitport.arrays import Images, Logits, Params
+from vitport.arrays import Images, Logits, Params, Taps
 from vitport.devices import Runner
 from vitport.formats import torch_export
 from vitport.runners import Subject, own, require, torch_models
@@ -27,6 +27,11 @@ def weights(subject: Subject) -> Params:
 def semantic(subject: Subject, images: Images) -> tuple[Logits, str]:
     """The same in float64."""
     return torch_models.in_double(_model(subject), images), "the program itself, cast to float64"
+
+
+def taps(subject: Subject, images: Images) -> tuple[Taps, str]:
+    """Its own intermediates."""
+    return torch_models.taps(_model(subject), subject, images)
 
 
 def _model(subject: Subject) -> Model:

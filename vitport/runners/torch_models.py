@@ -6,12 +6,13 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 from torch import Tensor, nn
+from torch.utils._python_dispatch import TorchDispatchMode
 
-from vitport.arrays import Images, Logits, Params
+from vitport.arrays import Images, Logits, Params, Taps
 from vitport.devices import Runner
 from vitport.formats import torch_module
 from vitport.loss import slope
-from vitport.runners import Inapplicable, precision_of
+from vitport.runners import Inapplicable, Subject, matching, precision_of
 
 DTYPES = {
     "float32": torch.float32,
@@ -64,6 +65,31 @@ def in_double(model: Model, images: Images) -> Logits:
     model.module.to("cpu", torch.float64)
     with torch.inference_mode():
         return model.answer(torch_module.pixels(images).double()).numpy()
+
+
+def taps(model: Model, subject: Subject, images: Images) -> tuple[Taps, str]:
+    """Every tensor that PyTorch computed on its way, inside of TorchScript too, in float32 on the CPU."""
+    torch_module.prepare("cpu")
+    guide = matching.guide(subject, images)
+    with torch.no_grad(), _Recorder(guide) as recorder:
+        model.answer(torch_module.pixels(images))
+    return matching.match(subject, images, recorder.tensors), "what PyTorch computed, operation by operation"
+
+
+class _Recorder(TorchDispatchMode):
+    """Keeps a copy of every tensor that could be a tap, in the order in which they were computed."""
+
+    def __init__(self, guide: Taps) -> None:
+        super().__init__()
+        self.guide, self.tensors = guide, []
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        result = func(*args, **(kwargs or {}))
+        first = result[0] if isinstance(result, tuple | list) and result else result
+        computed = isinstance(first, Tensor) and first.is_floating_point() and not func.is_view
+        if computed and matching.could_be(first.shape, self.guide):
+            self.tensors.append(first.detach().numpy().copy())
+        return result
 
 
 def gradients(

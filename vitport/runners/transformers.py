@@ -8,7 +8,7 @@ import numpy as np
 import torch
 import transformers
 
-from vitport.arrays import Images, Logits, Params
+from vitport.arrays import Images, Logits, Params, Taps
 from vitport.devices import Runner
 from vitport.errors import AssetError
 from vitport.layouts import huggingface
@@ -51,6 +51,11 @@ def gradients(subject: Subject, device: str, images: Images, labels: np.ndarray)
         model.module.save_pretrained(folder, max_shard_size="1000GB")
         leaves = restored(replace(subject, folder=Path(folder)), huggingface)
         return {name: np.array(leaf) for name, leaf in leaves.items()} | {"images": found["images"]}
+
+
+def taps(subject: Subject, images: Images) -> tuple[Taps, str]:
+    """Its own intermediates."""
+    return torch_models.taps(_model(subject), subject, images)
 
 
 def _model(subject: Subject) -> Model:
