@@ -13,7 +13,7 @@ import small
 from onnx import numpy_helper
 
 from vitport import formats, runners
-from vitport.architectures import TAPS, VARIANTS
+from vitport.architectures import TAPS
 from vitport.backend_table import BACKENDS
 from vitport.backends import numpy
 from vitport.devices import Runner
@@ -67,19 +67,24 @@ def relative(found: np.ndarray, truth: np.ndarray) -> float:
     return float(np.sqrt(np.square(found - truth).mean()) / truth.std())
 
 
-@pytest.mark.parametrize("variant", VARIANTS)
-@pytest.mark.parametrize(("name", "backend"), having("plain"))
-def test_in_float32_it_is_the_oracle_to_rounding_and_says_what_it_is(subject, name, backend, variant) -> None:
-    runner = runners.module(backend).open(subject(name, backend, variant), "cpu", "float32")
-    outputs = runner(small.case(name).images)
+EVERY = [(backend, "classifier") for backend in BACKENDS]
+EVERY += [(backend, "features") for backend in ("flax", "saved_model", "timm", "transformers")]
+"""Features where they are more than another graph."""
+
+
+@pytest.mark.parametrize(("backend", "variant"), EVERY)
+def test_in_float32_it_is_the_oracle_to_rounding_and_says_what_it_is(subject, backend, variant) -> None:
+    runner = runners.module(backend).open(subject("plain", backend, variant), "cpu", "float32")
+    outputs = runner(small.case("plain").images)
     assert outputs.dtype == np.float32
-    assert relative(outputs, small.case(name).oracle[TAPS[variant]]) < FLOAT32
+    assert relative(outputs, small.case("plain").oracle[TAPS[variant]]) < FLOAT32
     facts = runner.facts()
     assert (facts["kind"], facts["precision"]) == ("cpu", "float32")
     assert all(isinstance(value, str) and value for value in facts.values())
 
 
-@pytest.mark.parametrize(("name", "backend"), having("stem"))
+@pytest.mark.slow
+@pytest.mark.parametrize(("name", "backend"), having("stem", "hybrid"))
 def test_with_a_stem_too(subject, name, backend) -> None:
     outputs = runners.module(backend).open(subject(name, backend), "cpu", "float32")(small.case(name).images)
     assert relative(outputs, small.case(name).oracle["logits"]) < FLOAT32
@@ -193,7 +198,12 @@ def differences(found: dict[str, np.ndarray], truth: dict[str, np.ndarray]) -> d
     }
 
 
-@pytest.mark.parametrize(("name", "variant"), [("plain", "classifier"), ("hybrid", "features")])
+SLOW = pytest.mark.slow
+
+EXACTLY = [("plain", "classifier"), ("stem", "features"), pytest.param("hybrid", "features", marks=SLOW)]
+
+
+@pytest.mark.parametrize(("name", "variant"), EXACTLY)
 def test_in_float64_the_gradients_are_those_of_flax(subject, name, variant) -> None:
     torch, eager = pytest.importorskip("torch"), runners.module("torch")
     model, images = eager._model(subject(name, "torch", variant)), small.case(name).images
