@@ -132,14 +132,14 @@ def names(cause: Cause, question: Question) -> bool:
 
 def in_weights(architecture: Architecture, params: Params, found: Params) -> Planted | None:
     """The fault that makes of the checkpoint's leaves exactly those that were found; None where there is none."""
-    different = {name for name in found if not _same(params[name], found[name])}
+    different = {name for name in found if not same(params[name], found[name])}
     if not different:
         return None
     for fault in FAULTS.values():
         for place in fault.places(architecture) if fault.weights else ():
             planted = fault.at(place)
             changed = planted.weights({name: params[name] for name in params})
-            if all(_same(changed[name], found[name]) for name in found):
+            if all(same(changed[name], found[name]) for name in found):
                 return planted
     return None
 
@@ -263,7 +263,8 @@ def _block_name(index: int) -> str:
     return f"Transformer/encoderblock_{index}/"
 
 
-def _same(one: np.ndarray, other: np.ndarray) -> bool:
+def same(one: np.ndarray, other: np.ndarray) -> bool:
+    """Whether two float32 leaves are equal bit for bit."""
     return np.array_equal(np.asarray(one).view(np.uint32), np.asarray(other).view(np.uint32))
 
 

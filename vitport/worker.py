@@ -19,7 +19,7 @@ from types import ModuleType
 
 import numpy as np
 
-from vitport import artifacts, formats, measuring
+from vitport import artifacts, formats, measuring, tapping
 from vitport.appearing import sync
 from vitport.architectures import TAPS
 from vitport.devices import Runner
@@ -151,6 +151,7 @@ TASKS: dict[str, Callable[[dict], dict]] = {
     "oracle": oracle,
     "yardstick": yardstick,
     **measuring.TASKS,
+    **tapping.TASKS,
 }
 
 

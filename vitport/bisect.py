@@ -1,0 +1,270 @@
+"""`vitport bisect`: the first step at which an artifact leaves the oracle, and the likely cause. `bisect` is the steps.
+
+Every tap of a backend is held to the same tap of Flax in float64, and allowed what NumPy in float32 is off there, times
+the gate's ratio. The cause is looked for in the weights first, bit by bit, and then in what was returned (`causes.py`).
+"""
+
+import tempfile
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import numpy as np
+
+from vitport import artifacts, assets, gates, images, jobs, lock, manifest, metrics
+from vitport.architectures import TAPS
+from vitport.arrays import Taps
+from vitport.assets import Asset
+from vitport.backend_table import BACKENDS
+from vitport.errors import UsageError
+from vitport.formats import ORACLE_PACKAGES, require
+from vitport.job_arguments import identity
+from vitport.jobs import Job, Watch
+from vitport.manifest import Manifest
+from vitport.manifest_errors import suggestion
+from vitport.trials import Port
+
+ORACLE = "flax"
+"""What is taken for right, unless another backend is named."""
+
+TIMEOUT = 1800.0
+"""Seconds that one child may take."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Request:
+    """What the command line asks for.
+
+    backend: the suspect, or empty where `port` is. against: what it is compared with: `flax`, in float64, or another
+    backend. artifacts: the folder that `convert` wrote, `build/<name>`.
+    """
+
+    manifest: Path
+    backend: str = ""
+    port: Port | None = None
+    against: str = ORACLE
+    variant: str = "classifier"
+    artifacts: Path | None = None
+    asset: str | None = None
+    cache: Path | None = None
+    offline: bool = False
+    timeout: float = TIMEOUT
+
+    @property
+    def suspect(self) -> str:
+        """Its name in messages."""
+        return f"port:{self.port.name}" if self.port else self.backend
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """One tap. error: RMS difference, over the tap's own spread; None for NaN. rounding: the same of NumPy in float32.
+    limit: what is allowed."""
+
+    tap: str
+    error: float | None
+    rounding: float
+    limit: float
+
+    @property
+    def diverged(self) -> bool:
+        return self.error is None or self.error > self.limit
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Outcome:
+    """What was found. how: what was tapped. first: the first step that leaves; None where none does. cause: one line.
+    named: whether the cause is sure. causes: the best guesses, with the part of the difference that they leave."""
+
+    name: str
+    suspect: str
+    against: str
+    variant: str
+    how: str
+    steps: tuple[Step, ...]
+    first: str | None
+    cause: str
+    named: bool
+    causes: tuple[dict, ...]
+
+    def to_json(self) -> dict:
+        """For scripts."""
+        return asdict(self)
+
+
+def bisect(request: Request, watch: Watch, fetched: assets.Progress | None = None) -> Outcome:
+    """Taps of both sides, the first divergence and its likely cause. Raises the errors of `vitport.errors`."""
+    port = _plan(request)
+    listed = _listing(request, port)
+    if listed:
+        port = manifest.with_resolution(port, listed["resolution"])
+    asset = _checkpoint(request, port, watch, fetched)
+    with tempfile.TemporaryDirectory(prefix="vitport-") as place:
+        desk = _Desk(port, asset, Path(place), request, watch)
+        found = desk.taps()
+        steps = _steps(found, request)
+        first = next((step.tap for step in steps if step.diverged), None)
+        cause = (
+            desk.cause(found, first) if first else {"verdict": "no step differs by more than rounding", "named": True}
+        )
+    return Outcome(
+        name=port.name,
+        suspect=request.suspect,
+        against=request.against,
+        variant=request.variant,
+        how=found.how,
+        steps=tuple(steps),
+        first=first,
+        cause=cause["verdict"],
+        named=cause["named"],
+        causes=tuple(cause.get("causes", ())),
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """What the children left: the suspect's taps, those of the side taken for right, NumPy's by draw. weights: what
+    `tapping.tap_backend` says of them."""
+
+    suspect: Taps
+    truth: Taps
+    oracle: Taps
+    rounding: Taps
+    how: str
+    weights: dict | None
+
+
+class _Desk:
+    """The jobs of one bisection, and where they leave what they find."""
+
+    def __init__(self, port: Manifest, asset: Asset, scratch: Path, request: Request, watch: Watch) -> None:
+        self._port, self._scratch, self._request, self._watch = port, scratch, request, watch
+        np.save(scratch / "images.npy", images.fixed(port.architecture.resolution))
+        self._shared = {
+            "asset": str(asset.path),
+            "identity": identity(asset.path),
+            "architecture": asdict(port.architecture),
+            "any_value": [],
+            "images": str(scratch / "images.npy"),
+            "variant": request.variant,
+        }
+
+    def taps(self) -> Found:
+        """Runs the suspect, the oracle, the yardstick, and the other backend where one is named."""
+        request = self._request
+        wanted = [
+            self._tapped(request.suspect, request.port.backend if request.port else request.backend, request.port)
+        ]
+        wanted += [self._job(name, name) for name in ("tap_oracle", "tap_yardstick")]
+        if request.against != ORACLE:
+            wanted.append(self._tapped(f"against {request.against}", request.against, None))
+        done = jobs.run(wanted, self._scratch, self._watch, request.timeout)
+        suspect, oracle, yardstick, *other = (done[job.name] for job in wanted)
+        truth = _read(other[0] if other else oracle)
+        return Found(_read(suspect), truth, _read(oracle), _read(yardstick), suspect["how"], suspect["weights"])
+
+    def cause(self, found: Found, first: str) -> dict:
+        """The likely cause of what the suspect returns."""
+        if found.weights and found.weights["sentence"]:
+            count = len(found.weights["different"])
+            sentence = f"{found.weights['sentence']}: bit by bit what its weights say ({_leaves(count)} differ)"
+            return {"verdict": sentence, "named": True, "causes": [{"faults": [found.weights["fault"]], "left": 0.0}]}
+        tap = TAPS[self._request.variant]
+        truth, question = found.oracle[tap], self._scratch / "question.npz"
+        np.savez(question, outputs=found.suspect[tap], truth=truth)
+        rounding = max(_rounding(found, tap), gates.FLOOR / gates.RATIO * metrics.spread(truth))
+        block = _block(first) if len(found.suspect) > 1 else None
+        job = self._job("cause", "explain", question=str(question), rounding=rounding, block=block)
+        cause = jobs.run([job], self._scratch, self._watch, self._request.timeout)["cause"]
+        if found.weights and found.weights["different"] and not cause["named"]:
+            names = ", ".join(found.weights["different"][:3])
+            cause["verdict"] += f"; {_leaves(len(found.weights['different']))} are not the checkpoint's: {names}"
+        return cause
+
+    def _tapped(self, name: str, backend: str, port: Port | None) -> Job:
+        row, request = BACKENDS[backend], self._request
+        out = request.artifacts or Path("build") / self._port.name
+        folder = port.path if port else out / request.variant / row.artifact if row.artifact else None
+        arguments = {"backend": backend, "folder": str(folder or ""), "port": port is not None}
+        return self._job(name.replace(":", "."), "tap_backend", **arguments)
+
+    def _job(self, name: str, task: str, **arguments: object) -> Job:
+        return Job(name, task, {**self._shared, "outputs": str(self._scratch / f"{name}.npz"), **arguments})
+
+
+def _plan(request: Request) -> Manifest:
+    """The manifest. Raises UsageError and EnvironmentFault early."""
+    port = manifest.read(request.manifest)
+    for name in filter(None, (request.backend, request.against)):
+        if name not in BACKENDS:
+            raise UsageError(
+                f"unknown backend {name!r}; {suggestion(name, BACKENDS) or 'there are ' + ', '.join(BACKENDS)}"
+            )
+        require(name, BACKENDS[name].packages)
+    if bool(request.backend) == bool(request.port):
+        raise UsageError("name one suspect, with --backend or with --port")
+    require("the oracle", ORACLE_PACKAGES)
+    return port
+
+
+def _listing(request: Request, port: Manifest) -> dict | None:
+    """The list of the artifacts, where one of them is run. Raises UsageError where it is not there."""
+    needed = [
+        BACKENDS[name].artifact for name in (request.backend, request.against) if name and BACKENDS[name].artifact
+    ]
+    out = request.artifacts or Path("build") / port.name
+    listed = artifacts.read(out)
+    there = {(entry["format"], entry["variant"]) for entry in listed["artifacts"]} if listed else set()
+    for name in needed:
+        if (name, request.variant) not in there:
+            raise UsageError(
+                f"{out} holds no {name} of the {request.variant}; make it first: vitport convert --out {out}"
+            )
+    return listed
+
+
+def _checkpoint(request: Request, port: Manifest, watch: Watch, fetched: assets.Progress | None) -> Asset:
+    places = {"cache": request.cache or assets.default_cache(), "offline": request.offline, "progress": fetched}
+    places["tell"] = lambda text: watch("asset", text)
+    return assets.fetch((request.asset,), **places) if request.asset else lock.fetch(port, **places)
+
+
+def _read(result: dict) -> Taps:
+    with np.load(result["outputs"]) as file:
+        return dict(file)
+
+
+def _steps(found: Found, request: Request) -> list[Step]:
+    """In the order of the definition; a tap that the suspect has not is left out."""
+    last, doubled = TAPS[request.variant], 1 if request.against == ORACLE else 2
+    names = [name.removeprefix("0/") for name in found.rounding if name.startswith("0/")]
+    names = names[: names.index(last) + 1]
+    return [_step(found, name, doubled) for name in names if name in found.suspect and name in found.truth]
+
+
+def _step(found: Found, tap: str, doubled: int) -> Step:
+    spread, rounding = metrics.spread(found.oracle[tap]), _rounding(found, tap)
+    suspect, truth = found.suspect[tap], found.truth[tap]
+    same = suspect.shape == truth.shape
+    rms = _rms(suspect.astype(np.float64) - truth) if same else float("nan")
+    limit = doubled * max(gates.RATIO * rounding / spread, gates.FLOOR)
+    return Step(tap, rms / spread if np.isfinite(rms) else None, rounding / spread, limit)
+
+
+def _rounding(found: Found, tap: str) -> float:
+    """RMS error of NumPy in float32 there, the worst draw."""
+    draws = [found.rounding[f"{draw}/{tap}"] for draw in range(gates.DRAWS)]
+    return max(_rms(draw - found.oracle[tap]) for draw in draws)
+
+
+def _rms(delta: np.ndarray) -> float:
+    return float(np.sqrt(np.square(delta, dtype=np.float64).mean()))
+
+
+def _block(tap: str) -> int | None:
+    """The encoder block that a tap is in."""
+    head, _, _ = tap.partition("/")
+    return int(head.removeprefix("encoderblock_")) if head.startswith("encoderblock_") else None
+
+
+def _leaves(count: int) -> str:
+    return f"{count} leaf" if count == 1 else f"{count} leaves"

@@ -1,0 +1,58 @@
+"""`vitport bisect`."""
+
+import sys
+from pathlib import Path
+
+import click
+
+from vitport.cli.group import command
+
+
+@command()
+@click.argument("manifest")
+@click.option("--backend", metavar="NAME", help="The suspect: onnx, saved_model, timm …")
+@click.option("--port", metavar="NAME=PATH", help="A published port as the suspect instead.")
+@click.option("--against", metavar="NAME", help="Another backend to compare it with.  [flax, in float64]")
+@click.option("--variant", type=click.Choice(["classifier", "features"]), default="classifier", show_default=True)
+@click.option("--artifacts", type=click.Path(path_type=Path, file_okay=False), metavar="DIR", help="[build/<name>]")
+@click.option("--asset", metavar="FILE|URL", help="The checkpoint, if not where the manifest says.")
+@click.option(
+    "--curve", type=click.Path(path_type=Path, dir_okay=False), metavar="FILE.svg", help="Draw the errors there."
+)
+@click.option("--cache", type=click.Path(path_type=Path, file_okay=False), help="Folder of downloads.")
+@click.option("--offline", is_flag=True, help="Never touch the network; use the cache.")
+@click.option("--timeout", type=click.FloatRange(min=1), help="Seconds that one process may take.  [1800]")
+@click.option("--json", "as_json", is_flag=True, help="Print the result as JSON.")
+@click.option("--quiet", is_flag=True, help="No progress.")
+def bisect(manifest: str, port: str | None, curve: Path | None, as_json: bool, quiet: bool, **options: object) -> None:
+    """Find the first step at which an artifact leaves the oracle, and why.
+
+    Every block and sub-step of a backend is held to Flax in float64. What it returns is then explained: the definition
+    is run with each known fault in it, and the one that gives the same is named.
+
+    Exit code 0: no step differs by more than rounding. 1: one does.
+
+    \b
+    Examples:
+      vitport bisect manifests/s16.yaml --backend onnx
+      vitport bisect s16 --backend timm --against torchscript --curve timm.svg
+      vitport bisect s16 --port hub=path/to/saved_model
+    """
+    from vitport import bisect as story
+    from vitport import console, console_faults, growth
+    from vitport.appearing import appearing
+    from vitport.errors import ParityError
+    from vitport.manifest import find
+    from vitport.trials import ports
+
+    given = {name: value for name, value in options.items() if value is not None}
+    if port:
+        given["port"] = ports((port,), given["variant"])[0]
+    with console.Progress(quiet or as_json) as watch:
+        outcome = story.bisect(story.Request(manifest=find(manifest), **given), watch, watch.bytes("asset", "fetched"))
+    if curve:
+        with appearing(curve) as file:
+            file.write(growth.draw(outcome).encode())
+    console.json_document(outcome.to_json()) if as_json else console_faults.bisection(outcome)
+    if outcome.first:
+        sys.exit(ParityError.exit_code)
