@@ -129,7 +129,7 @@ def _refuse_old(what: str, package: str) -> None:
 
     try:
         found, oldest = metadata.version(package), OLDEST[package]
-    except metadata.PackageNotFoundError:
+    except (metadata.PackageNotFoundError, KeyError):
         return
     if _numbers(found) < _numbers(oldest):
         raise EnvironmentFault(
