@@ -55,7 +55,6 @@ def tap_backend(job: dict) -> dict:
     """The taps of a backend, or its outputs alone where it has none; and what its weights say."""
     row = BACKENDS[job["backend"]]
     say(f"importing {' and '.join(row.packages)}")
-    formats.import_packages(row.name, row.packages)
     module, subject, pixels = runners.module(row.name), subject_of(job), np.load(job["images"])
     say("running it")
     outputs = module.open(subject, "cpu", "float32")(pixels)

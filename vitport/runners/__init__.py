@@ -94,7 +94,7 @@ def restored(subject: Subject, layout: ModuleType) -> Params:
 def module(backend: str) -> ModuleType:
     """The module of a backend; EnvironmentFault with the command that installs what is missing or broken."""
     row = BACKENDS[backend]
-    if "torchvision" in row.packages:
+    if {"timm", "transformers"} & set(row.packages):  # both import torchvision, where it is installed
         with suppress(Exception):  # what can't be cured is raised again, with a sentence, by the import
             torchvision_operators.declare()
     import_packages(backend, row.packages)
