@@ -47,3 +47,30 @@ def _bar(step: Any) -> str:
 
 def _number(value: float | None) -> str:
     return "NaN" if value is None else f"{value:.1e}"
+
+
+def selftest(outcome: Any) -> None:
+    """Faults by places, each cell what caught it; below it everything that was missed."""
+    places = list(dict.fromkeys(row.place for row in outcome.rows))
+    faults = list(dict.fromkeys(row.fault for row in outcome.rows))
+    cells = {(row.fault, row.place): _caught(row) for row in outcome.rows}
+    rows = [(fault, *(cells.get((fault, place), "") for place in places)) for fault in faults]
+    table(("fault", *places), rows, text=("fault", *places))
+    for row in outcome.rows:
+        if not row.passed:
+            print(f"\nMISSED  {row.place}, {row.fault}: {row.sentence}. {row.reason}".rstrip())
+    for name, reason in outcome.missing.items():
+        print(f"\nNOT RUN  {name}: {reason}")
+    planted = [row for row in outcome.rows if row.fault != "none"]
+    caught = sum(row.passed for row in planted)
+    print(f"\n{'PASS' if outcome.passed else 'FAIL'}  {caught} of {len(planted)} faults were caught")
+    print("A cell: the first gate that failed, and how many more; a cause in brackets where the run did not end well.")
+
+
+def _caught(row: Any) -> str:
+    if row.fault == "none":
+        return "passes" if row.passed else "FAILS"
+    if not row.passed:
+        return "MISSED"
+    more = f" +{len(row.caught) - 1}" if len(row.caught) > 1 else ""
+    return f"{row.caught[0]}{more}"

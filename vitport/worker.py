@@ -78,7 +78,7 @@ def _write(job: dict, module: ModuleType, variant: str) -> dict:
             "output": {"name": module.output(spec), "width": spec.architecture.output_width(variant)},
         }
 
-    return _forked(write, Path(f"{job['result']}.{variant}.written"))
+    return forked(write, Path(f"{job['result']}.{variant}.written"))
 
 
 def _read_back(job: dict, module: ModuleType, variant: str) -> dict:
@@ -94,7 +94,7 @@ def _read_back(job: dict, module: ModuleType, variant: str) -> dict:
             synced.result()
         return {"files": files, "outputs": str(outputs), "device": runner.facts(), "versions": module.VERSIONS}
 
-    return _forked(read, Path(f"{job['result']}.{variant}.read"))
+    return forked(read, Path(f"{job['result']}.{variant}.read"))
 
 
 def _loaded(module: ModuleType, folder: Path, device: str) -> Runner:
@@ -155,7 +155,7 @@ TASKS: dict[str, Callable[[dict], dict]] = {
 }
 
 
-def _forked(task: Callable[[], dict], result: Path) -> dict:
+def forked(task: Callable[[], dict], result: Path) -> dict:
     """What `task` returns in a fork of its own; BackendError where that ends without a result."""
     parent = os.getpid()
     child = os.fork()

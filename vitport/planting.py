@@ -1,0 +1,245 @@
+"""Plants faults in one backend: `python -m vitport.planting job.json`, a worker that knows one task more.
+
+A fault of weights or operations is planted where the artifact is written, by the exporter that writes all others; one
+of a run, where the backend's answer comes back. What comes out is measured as `verify` measures it. Every fault has a
+fork of its own, which shares the import and forgets the fault.
+"""
+
+import json
+import secrets
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from importlib import import_module
+from pathlib import Path
+from types import MappingProxyType, ModuleType
+
+import numpy as np
+
+from vitport import formats, measuring, runners, worker
+from vitport.architectures import Architecture
+from vitport.arrays import Images, Logits
+from vitport.backend_table import BACKENDS
+from vitport.backends.foreign import words
+from vitport.devices import Runner
+from vitport.errors import VitportError
+from vitport.faults import FAULTS, Planted
+from vitport.faults.operations import shortened
+from vitport.formats import Export
+from vitport.job_arguments import model_of, say
+
+CONTROL = "none"
+"""Nothing is planted: what must pass."""
+
+OPERATIONS = MappingProxyType(
+    {
+        "saved_model": ("vitport.formats.saved_model", "TensorFlowOps", "tensorflow"),
+        "torchscript": ("vitport.formats.torch_module", "TorchOps", "torch"),
+        "torch": ("vitport.formats.torch_module", "TorchOps", "torch"),
+        "torch_export": ("vitport.formats.torch_module", "TorchOps", "torch"),
+        "onnx": ("vitport.backends.onnx", "OnnxOps", "onnx"),
+        "onnx-reference": ("vitport.backends.onnx", "OnnxOps", "onnx"),
+        "stablehlo": ("vitport.formats.stablehlo", "JaxOps", "jax"),
+    }
+)
+"""Backend → the module that writes what it runs, its name of the operations, and whose they are."""
+
+SETTINGS = MappingProxyType(
+    {
+        "timm": {
+            "gelu_erf": {"act_layer": "gelu"},
+            "gelu_quick": {"act_layer": "quick_gelu"},
+            "relu_for_gelu": {"act_layer": "relu"},
+        },
+        "transformers": {
+            "gelu_erf": {"hidden_act": "gelu"},
+            "gelu_quick": {"hidden_act": "quick_gelu"},
+            "relu_for_gelu": {"hidden_act": "relu"},
+            "layer_norm_1e-12": {"layer_norm_eps": 1e-12},
+            "layer_norm_1e-5": {"layer_norm_eps": 1e-5},
+        },
+    }
+)
+"""Backend → fault of operations → what a folder's `config.json` says then: the operations are the client's own."""
+
+Infer = Callable[[Images], tuple[Logits, str]]
+
+
+@dataclass(frozen=True, slots=True)
+class Slip:
+    """A fault of a run: of what a backend answers, whatever its artifact is."""
+
+    name: str
+    sentence: str
+    change: Callable[[Infer], Infer]
+
+
+def _of_outputs(change: Callable[[Logits], Logits]) -> Callable[[Infer], Infer]:
+    def planted(infer: Infer) -> Infer:
+        def wrong(images: Images) -> tuple[Logits, str]:
+            outputs, where = infer(images)
+            return change(outputs.copy()), where
+
+        return wrong
+
+    return planted
+
+
+def _one_nan(outputs: Logits) -> Logits:
+    outputs[-1, 0] = np.nan
+    return outputs
+
+
+def _softmax(outputs: Logits) -> Logits:
+    return np.exp(outputs) / np.exp(outputs).sum(axis=1, keepdims=True)
+
+
+def _leaking(outputs: Logits) -> Logits:
+    """Images of a batch see each other."""
+    return outputs + np.float32(1e-3) * (outputs.mean(axis=0) - outputs)
+
+
+def _unsteady(infer: Infer) -> Infer:
+    """As with dropout left on: every answer is another, the first the right one."""
+    calls: list[int] = []
+
+    def wrong(images: Images) -> tuple[Logits, str]:
+        outputs, where = infer(images)
+        calls.append(1)
+        return outputs + np.float32(1e-3) * (len(calls) - 1), where
+
+    return wrong
+
+
+def _elsewhere(infer: Infer) -> Infer:
+    return lambda images: (infer(images)[0], "gpu: another device")
+
+
+SLIPS = MappingProxyType(
+    {
+        slip.name: slip
+        for slip in (
+            Slip("nan_output", "one output is NaN", _of_outputs(_one_nan)),
+            Slip("infinite_output", "an output is infinite", _of_outputs(lambda y: np.where(y == y.max(), np.inf, y))),
+            Slip("images_reordered", "outputs come in another order", _of_outputs(lambda y: y[::-1])),
+            Slip("first_image_only", "every image gets the outputs of the first", _of_outputs(lambda y: y[:1] + 0 * y)),
+            Slip("zeros", "all outputs are zero", _of_outputs(np.zeros_like)),
+            Slip("class_missing", "the last class is missing", _of_outputs(lambda y: y[:, :-1])),
+            Slip("one_row", "one row comes for a batch", _of_outputs(lambda y: y.mean(axis=0, keepdims=True))),
+            Slip("probabilities", "outputs went through a softmax", _of_outputs(_softmax)),
+            Slip("rounded_outputs", "outputs went through bfloat16", _of_outputs(lambda y: shortened(y, 16))),
+            Slip("leaking_batch", "images of a batch see each other", _of_outputs(_leaking)),
+            Slip("unsteady", "a repeated run gives other outputs", _unsteady),
+            Slip("elsewhere", "it was computed on another device", _elsewhere),
+        )
+    }
+)
+"""Name → fault of a run."""
+
+
+def names(backend: str, architecture: Architecture) -> list[str]:
+    """Every fault that can be planted there, the control first."""
+    placed = [fault for fault in FAULTS.values() if fault.places(architecture)]
+    operations = [f.name for f in placed if f.operations and _takes(backend, f.name)]
+    others = [f.name for f in placed if not f.operations]
+    return [CONTROL, *operations, *others, *SLIPS]
+
+
+def _takes(backend: str, fault: str) -> bool:
+    """Whether a fault of operations can be planted in a backend."""
+    if backend in OPERATIONS:
+        return OPERATIONS[backend][2] in FAULTS[fault].backends
+    return fault in SETTINGS.get(backend, {})
+
+
+def sentence(name: str, architecture: Architecture) -> str:
+    """What a fault is, in words."""
+    if name in SLIPS:
+        return SLIPS[name].sentence
+    return FAULTS[name].typical(architecture).sentence if name in FAULTS else "nothing is planted"
+
+
+def plant(job: dict) -> dict:
+    """By fault: what `measuring.measure` says of the backend with it, or the error."""
+    say(f"importing {' and '.join(BACKENDS[job['backend']].packages)}")
+    runners.module(job["backend"])
+    artifact = BACKENDS[job["backend"]].artifact
+    if artifact:
+        formats.module(artifact)
+    results = {}
+    for index, name in enumerate(job["faults"]):
+        say(f"{index + 1} of {len(job['faults'])}: {name}")
+        results[name] = _attempt(job, name)
+    return results
+
+
+def _attempt(job: dict, name: str) -> dict:
+    try:
+        return worker.forked(lambda: _measured(job, name), Path(f"{job['result']}.{name}"))
+    except VitportError as error:
+        return {"error": str(error), "exit_code": error.exit_code}
+
+
+def _measured(job: dict, name: str) -> dict:
+    architecture, params = model_of(job)
+    planted = FAULTS[name].typical(architecture) if name in FAULTS else None
+    module, artifact = runners.module(job["backend"]), BACKENDS[job["backend"]].artifact
+    if planted:
+        _sabotage(job["backend"], planted)
+        _wrap(module, lambda infer: lambda images: infer(planted.images(images)))
+    if name in SLIPS:
+        _wrap(module, SLIPS[name].change)
+    folder = Path(job["scratch"]) / job["backend"] / name
+    folder.mkdir(parents=True)
+    if artifact:
+        leaves = planted.weights(dict(params)) if planted else params
+        spec = Export(architecture=architecture, variant=job["variant"])
+        formats.module(artifact).export(spec, leaves, folder)
+        _set(folder, SETTINGS.get(job["backend"], {}).get(name))
+    arguments = {"folder": str(folder) if artifact else "", "port": False, "outputs": f"{folder}.npz"}
+    measured = measuring.measure({**job, **arguments, "nonce": secrets.token_hex(8)})
+    return {**measured, "outputs": arguments["outputs"]}
+
+
+def _sabotage(backend: str, planted: Planted) -> None:
+    """Makes whoever writes or reads the backend's model do it wrong, in this process."""
+    if planted.fault.operations and backend in OPERATIONS:
+        place, name, framework = OPERATIONS[backend]
+        exporter = import_module(place)
+        setattr(exporter, name, planted.operations(getattr(exporter, name), words(framework)))
+    if planted.fault.weights and backend == "torch":
+        torch_module = import_module("vitport.formats.torch_module")
+        right = torch_module.ViT
+        torch_module.ViT = lambda spec, params: right(spec, planted.weights(dict(params)))
+    if planted.fault.weights and backend == "flax":
+        flax = import_module("vitport.runners.flax")
+        own = flax.own
+        flax.own = lambda subject: planted.weights(own(subject))
+
+
+def _wrap(module: ModuleType, change: Callable[[Infer], Infer]) -> None:
+    """Makes a backend answer otherwise."""
+    right = module.open
+
+    def wrong(*arguments: object) -> Runner:
+        runner = right(*arguments)
+        runner.infer = change(runner.infer)
+        return runner
+
+    module.open = wrong
+
+
+def _set(folder: Path, changes: dict | None) -> None:
+    """Changes settings in a folder's `config.json`, wherever they are in it."""
+    if not changes:
+        return
+    path = folder / "config.json"
+    values = json.loads(path.read_text())
+    values.get("model_args", values).update(changes)
+    path.write_text(json.dumps(values))
+
+
+worker.TASKS["plant"] = plant
+
+if __name__ == "__main__":
+    sys.exit(worker.main(sys.argv[1]))

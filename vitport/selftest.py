@@ -1,0 +1,309 @@
+"""`vitport selftest`: plants every known fault, and requires each to be caught. `selftest` is the steps.
+
+Faults are planted in the artifacts of every backend and in its runs (`planting.py`), in the processes that run them
+(`saboteur.py`), in the folder of artifacts (`tampering.py`) and in the definition. What they do is measured, compared
+and judged by what `verify` measures, compares and judges with, under the default policy. Where nothing is planted
+everything must pass: a gate that always fails catches everything too.
+"""
+
+import shutil
+import tempfile
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass, field
+from functools import cached_property
+from pathlib import Path
+
+import numpy as np
+
+from vitport import (
+    assets,
+    check,
+    checkpoint,
+    convert,
+    image_sets,
+    images,
+    jobs,
+    judging,
+    lock,
+    manifest,
+    metrics,
+    planting,
+    policy,
+    verify,
+)
+from vitport.architectures import forward
+from vitport.backend_table import BACKENDS
+from vitport.backends.foreign import words
+from vitport.backends.numpy import Cast, NumPyOps
+from vitport.bench import Bench, Errand, Result
+from vitport.comparison import Truth, number
+from vitport.errors import AssetError, BackendError, CheckpointError, EnvironmentFault, UsageError, VitportError
+from vitport.faults import FAULTS
+from vitport.formats import FORMATS, require
+from vitport.job_arguments import identity
+from vitport.jobs import ERRORS, Job, Watch
+from vitport.manifest import Manifest
+from vitport.outputs_store import Store
+from vitport.planting import CONTROL
+from vitport.report_schema import Judgement, Report, Run, Spread
+from vitport.run_report import did_not_run, ran
+from vitport.saboteur import BACKEND, HARMS
+from vitport.tampering import HARMS as TAMPERINGS
+from vitport.trials import Trial, choose
+
+VARIANT = "classifier"
+
+IMAGES, BATCH, BATCHES = 4, 4, (1, 3)
+"""Images that are drawn, how many at a time, and in which other batches."""
+
+MEASURES = ("noise", "weights", "semantic")
+"""What is measured beside the outputs."""
+
+PATIENCE = 5.0
+"""Seconds after which a child that hangs is stopped: NumPy takes one."""
+
+TIMEOUT = 900.0
+"""Seconds for all faults of one backend."""
+
+PROCESSES, FOLDER, DEFINITION = "processes", "artifacts", "definition"
+"""What else faults are planted in, beside backends."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Request:
+    """What the command line asks for; empty means everything that is installed.
+
+    manifest: of a small checkpoint. backends: of the table, or `processes`, `artifacts`, `definition`. faults: names.
+    """
+
+    manifest: Path
+    backends: Sequence[str] = ()
+    faults: Sequence[str] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One fault in one place. caught: by what: names of gates, or why it did not run. passed: whether it was caught;
+    of the control, whether it passed. reason: what did not happen, in words."""
+
+    place: str
+    fault: str
+    sentence: str
+    caught: tuple[str, ...]
+    passed: bool
+    reason: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """rows: every fault in every place. missing: backends that are not installed, and why."""
+
+    rows: list[Row]
+    missing: dict[str, str] = field(default_factory=dict)
+
+    @property
+    def passed(self) -> bool:
+        return bool(self.rows) and all(row.passed for row in self.rows)
+
+    def to_json(self) -> dict:
+        """For scripts."""
+        return {"passed": self.passed, "missing": self.missing, "rows": [asdict(row) for row in self.rows]}
+
+
+def selftest(request: Request, watch: Watch) -> Outcome:
+    """Plants and judges. Raises UsageError for what does not exist, and the oracle's errors."""
+    port = manifest.read(request.manifest)
+    places = choose(request.backends, (*BACKENDS, PROCESSES, FOLDER, DEFINITION), "backend")
+    backends, missing = _installed([name for name in places if name in BACKENDS], port, bool(request.backends))
+    wanted = _wanted(request.faults, port)
+    with tempfile.TemporaryDirectory(prefix="vitport-") as scratch:
+        lab = _Lab(port, Path(scratch), watch)
+        rows = list(lab.backends(backends, wanted))
+        rows += lab.definition(wanted) if DEFINITION in places else []
+        rows += lab.processes(wanted) if PROCESSES in places else []
+        rows += lab.folder(wanted) if FOLDER in places else []
+    if not rows:
+        raise UsageError("none of these faults can be planted there")
+    return Outcome(rows, missing)
+
+
+def _installed(asked: Sequence[str], port: Manifest, needed: bool) -> tuple[list[str], dict[str, str]]:
+    """Backends that there are, and why others are not. Raises EnvironmentFault where one was asked for by name."""
+    there, missing = [], {}
+    for name in asked:
+        row = BACKENDS[name]
+        reason = manifest.inapplicable(port.architecture, row.artifact) if row.artifact else None
+        try:
+            require(name, row.packages)
+        except EnvironmentFault as error:
+            if needed:
+                raise
+            reason = str(error)
+        if reason:
+            missing[name] = reason
+        else:
+            there.append(name)
+    return there, missing
+
+
+def _wanted(faults: Sequence[str], port: Manifest) -> set[str] | None:
+    """Names of faults, the control among them; None for all of them."""
+    known = {*FAULTS, *planting.SLIPS, *HARMS, *TAMPERINGS, CONTROL}
+    if faults:
+        choose(faults, sorted(known), "fault")
+    return {CONTROL, *faults} if faults else None
+
+
+class _Lab:
+    """One checkpoint, its oracle, and the rules."""
+
+    def __init__(self, port: Manifest, scratch: Path, watch: Watch) -> None:
+        self._port, self._scratch, self._watch = port, scratch, watch
+        self._asset = lock.fetch(port, lambda text: watch("asset", text), cache=assets.default_cache())
+        resolution = port.architecture.resolution
+        pictures = image_sets.write(image_sets.SEEDED, resolution, scratch / "images.npy", IMAGES)
+        np.save(scratch / "fixed.npy", images.fixed(resolution))
+        store = Store(scratch / "store", True)
+        facts = (port.architecture, self._asset, scratch, pictures, scratch / "fixed.npy", store, watch)
+        self._bench = Bench(*facts, TIMEOUT)
+        self._careless = Bench(*facts, PATIENCE, "vitport.saboteur")
+        truths, spreads = verify.references(self._bench, (VARIANT,))
+        self._truth: Truth = truths[VARIANT]
+        self._spread: Spread = spreads[VARIANT]
+        self._rules = policy.read()
+
+    def backends(self, names: Sequence[str], wanted: set[str] | None) -> Iterator[Row]:
+        """Every fault in every backend, two backends at a time."""
+        chosen = {name: _chosen(planting.names(name, self._port.architecture), wanted) for name in names}
+        planted = [self._planting(name, faults) for name, faults in chosen.items()]
+        results = jobs.run(planted, self._scratch, self._watch, TIMEOUT)
+        for name, faults in chosen.items():
+            for fault in faults:
+                run = self._run(name, results[f"plant.{name}"][fault])
+                yield self._judged(name, fault, planting.sentence(fault, self._port.architecture), run)
+
+    def _planting(self, backend: str, faults: Sequence[str]) -> Job:
+        bench = self._bench
+        arguments = {
+            "asset": str(bench.asset.path),
+            "identity": identity(bench.asset.path),
+            "architecture": asdict(bench.architecture),
+            "any_value": [],
+            "images": str(bench.pictures.path),
+            "fixed": str(bench.fixed),
+            "backend": backend,
+            "variant": VARIANT,
+            "precision": "float32",
+            "batch": BATCH,
+            "batches": BATCHES,
+            "measures": MEASURES,
+            "faults": list(faults),
+            "scratch": str(self._scratch),
+        }
+        return Job(f"plant.{backend}", "plant", arguments, program="vitport.planting")
+
+    def definition(self, wanted: set[str] | None) -> list[Row]:
+        """Wrong operations in the definition itself, of which every artifact is made: the oracle must see them."""
+        faults = [f.name for f in FAULTS.values() if f.operations and f.places(self._port.architecture)]
+        return [self._defined(name) for name in _chosen([CONTROL, *faults], wanted)]
+
+    def _defined(self, fault: str) -> Row:
+        architecture, ops, sentence = (
+            self._port.architecture,
+            NumPyOps,
+            planting.sentence(fault, self._port.architecture),
+        )
+        if fault != CONTROL:
+            ops = FAULTS[fault].typical(architecture).operations(ops, words("numpy"))
+        params = Cast(checkpoint.read(self._asset.path, architecture), "float64")
+        outputs = forward(architecture, ops(keep=()), params, np.load(self._bench.fixed).astype(np.float64), VARIANT)
+        error = number(metrics.error(outputs, self._truth.fixed).relative)
+        judgement = self._judge(self._honest, self._spread.model_copy(update={"definition": error}))
+        return self._row(DEFINITION, fault, sentence, judgement)
+
+    def processes(self, wanted: set[str] | None) -> list[Row]:
+        """Children that die, hang and lie."""
+        rows = []
+        for name in _chosen(list(HARMS), wanted):
+            run = self._honest if name == "honest" else self._harmed(name)
+            rows.append(self._judged(PROCESSES, CONTROL if name == "honest" else name, HARMS[name].__doc__ or "", run))
+        return rows
+
+    @cached_property
+    def _honest(self) -> Run:
+        """Of a child that does no harm."""
+        return self._harmed("honest")
+
+    def _harmed(self, harm: str) -> Run:
+        return self._run(BACKEND, self._child(harm))
+
+    def _child(self, harm: str) -> dict | VitportError:
+        facts = {"backend": BACKEND, "variant": VARIANT, "precision": "float32", "port": False, "harm": harm}
+        facts |= {"measures": list(MEASURES), "batch": BATCH, "batches": BATCHES}
+        try:
+            result = self._careless.run(Errand(f"harm.{harm}", "harm", (), facts, {"folder": ""}))
+        except (BackendError, EnvironmentFault, AssetError, CheckpointError) as problem:
+            return problem
+        return {**result.facts, "outputs": str(result.path)}
+
+    def folder(self, wanted: set[str] | None) -> list[Row]:
+        """A folder of artifacts that was changed after it was proven."""
+        names = _chosen(list(TAMPERINGS), wanted)
+        if not names:
+            return []
+        right = self._scratch / "right"
+        formats = [name for name in self._port.formats if _there(name)]
+        asked = convert.Request(manifest=self._port.path, out=right, formats=formats, variants=(VARIANT, "features"))
+        convert.convert(asked, self._watch)
+        rows = [self._checked(right, CONTROL, "nothing is changed")]
+        for name in names:
+            wrong = self._scratch / name
+            shutil.copytree(right, wrong, symlinks=True)
+            TAMPERINGS[name](wrong)
+            rows.append(self._checked(wrong, name, TAMPERINGS[name].__doc__ or ""))
+        return rows
+
+    def _checked(self, folder: Path, fault: str, sentence: str) -> Row:
+        found = check.folder(folder, None, lambda: None, lambda done, total: None).findings
+        caught = ("artifacts",) if found else ()
+        return Row(FOLDER, fault, sentence, caught, bool(found) != (fault == CONTROL))
+
+    def _run(self, backend: str, value: dict | VitportError) -> Run:
+        """As `verify` has it."""
+        trial = Trial(backend, backend, VARIANT, "float32", "cpu", None, "", required=True, thorough=True)
+        if isinstance(value, dict) and "error" in value:
+            value = ERRORS.get(str(value["exit_code"]), BackendError)(value["error"])
+        if isinstance(value, VitportError):
+            return did_not_run(trial, value)
+        return ran(trial, Result({"wall": 0.0, **value}, Path(value["outputs"])), self._truth)
+
+    def _judge(self, run: Run, spread: Spread) -> Judgement:
+        facts = {"runs": [run], "references": {VARIANT: spread}, "architecture": asdict(self._port.architecture)}
+        return judging.judge(Report.model_construct(**facts), self._rules)
+
+    def _judged(self, place: str, fault: str, sentence: str, run: Run) -> Row:
+        judgement = self._judge(run, self._spread)
+        return self._row(place, fault, sentence, judgement, run.cause)
+
+    def _row(self, place: str, fault: str, sentence: str, judgement: Judgement, cause: str | None = None) -> Row:
+        failed = [gate for gate in judgement.gates if gate.verdict == "FAIL"]
+        caught = tuple(gate.gate for gate in failed) or ((cause or "not measured",) if judgement.exit_code else ())
+        passed = bool(judgement.exit_code) != (fault == CONTROL)
+        reason = (
+            "; ".join(gate.reason for gate in judgement.gates if gate.verdict != "PASS") if fault == CONTROL else ""
+        )
+        return Row(place, fault, sentence, caught, passed, reason)
+
+
+def _there(name: str) -> bool:
+    try:
+        require(name, FORMATS[name].packages)
+    except EnvironmentFault:
+        return False
+    return True
+
+
+def _chosen(names: Sequence[str], wanted: set[str] | None) -> list[str]:
+    """Those that are wanted; none where that is the control alone."""
+    chosen = [name for name in names if wanted is None or name in wanted or name == "honest"]
+    return chosen if set(chosen) - {CONTROL, "honest"} else []
