@@ -53,7 +53,7 @@ from vitport.trials import Trial, choose
 
 VARIANT = "classifier"
 
-IMAGES, BATCH, BATCHES = 4, 4, (1, 3)
+IMAGES, BATCH, BATCHES = 3, 3, (1,)
 """Images that are drawn, how many at a time, and in which other batches."""
 
 MEASURES = ("noise", "weights", "semantic")
@@ -69,9 +69,15 @@ PROCESSES, FOLDER, DEFINITION = "processes", "artifacts", "definition"
 """What else faults are planted in, beside backends."""
 
 
+OPTIONAL = [name for name, row in BACKENDS.items() if row.artifact and FORMATS[row.artifact].optional]
+
+USUAL = (*(name for name in BACKENDS if name not in OPTIONAL), PROCESSES, FOLDER, DEFINITION)
+"""Backends of formats that are made only where they are asked for are left out: they trace and compile for minutes."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Request:
-    """What the command line asks for; empty means everything that is installed.
+    """What the command line asks for; empty means the usual places, as far as they are installed, and all faults.
 
     manifest: of a small checkpoint. backends: of the table, or `processes`, `artifacts`, `definition`. faults: names.
     """
@@ -113,7 +119,7 @@ class Outcome:
 def selftest(request: Request, watch: Watch) -> Outcome:
     """Plants and judges. Raises UsageError for what does not exist, and the oracle's errors."""
     port = manifest.read(request.manifest)
-    places = choose(request.backends, (*BACKENDS, PROCESSES, FOLDER, DEFINITION), "backend")
+    places = choose(request.backends or USUAL, (*BACKENDS, PROCESSES, FOLDER, DEFINITION), "backend")
     backends, missing = _installed([name for name in places if name in BACKENDS], port, bool(request.backends))
     wanted = _wanted(request.faults, port)
     with tempfile.TemporaryDirectory(prefix="vitport-") as scratch:
