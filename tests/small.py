@@ -15,6 +15,7 @@ from vitport import checkpoint, gates, images, metrics, synthesize
 from vitport.architectures import Architecture, ResNet, parameter_shapes, published
 from vitport.arrays import Images, Params, Taps
 from vitport.backends import numpy as backend
+from vitport.tapping import as_defined
 
 PLAIN = Architecture(patch=4, width=15, depth=2, heads=3, mlp_width=22, resolution=20, num_classes=7)
 REPRESENTATION = replace(PLAIN, representation_size=11)
@@ -67,13 +68,6 @@ class Case:
 def case(name: str, profile: str = "realistic") -> Case:
     """The case of a name above; made once in a test process."""
     return Case(name, {**ARCHITECTURES, **PUBLISHED_SMALL, **PUBLISHED_FULL}[name], profile)
-
-
-def as_defined(taps: Taps, architecture: Architecture) -> Taps:
-    """The reference runs its last block whole; past the block's first norm the definition has the class token alone."""
-    block = f"encoderblock_{architecture.depth - 1}/"
-    alone = {name for name in taps if name.startswith(block) and name != f"{block}LayerNorm_0"}
-    return {name: tap[:, 0] if name in alone else tap for name, tap in taps.items()}
 
 
 def random_params(architecture: Architecture, seed: int = 0, profile: str = "realistic") -> Params:

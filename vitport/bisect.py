@@ -72,8 +72,12 @@ class Step:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Outcome:
-    """What was found. how: what was tapped. first: the first step that leaves; None where none does. cause: one line.
-    named: whether the cause is sure. causes: the best guesses, with the part of the difference that they leave."""
+    """What was found.
+
+    how: what was tapped. first: the first step that leaves; None where none does. weights: leaves that are not the
+    checkpoint's; None where they can't be read. cause: one line. named: whether the cause is sure. causes: the best
+    guesses, with the part of the difference that they leave.
+    """
 
     name: str
     suspect: str
@@ -82,13 +86,23 @@ class Outcome:
     how: str
     steps: tuple[Step, ...]
     first: str | None
+    weights: tuple[str, ...] | None
     cause: str
     named: bool
     causes: tuple[dict, ...]
 
+    @property
+    def diverged(self) -> bool:
+        """Whether it is another function, or has other weights."""
+        return bool(self.first or self.weights)
+
     def to_json(self) -> dict:
         """For scripts."""
-        return asdict(self)
+        return {**asdict(self), "diverged": self.diverged}
+
+
+NOTHING = {"verdict": "no step differs by more than rounding", "named": True}
+"""The cause of no difference."""
 
 
 def bisect(request: Request, watch: Watch, fetched: assets.Progress | None = None) -> Outcome:
@@ -101,19 +115,19 @@ def bisect(request: Request, watch: Watch, fetched: assets.Progress | None = Non
     with tempfile.TemporaryDirectory(prefix="vitport-") as place:
         desk = _Desk(port, asset, Path(place), request, watch)
         found = desk.taps()
-        steps = _steps(found, request)
-        first = next((step.tap for step in steps if step.diverged), None)
-        cause = (
-            desk.cause(found, first) if first else {"verdict": "no step differs by more than rounding", "named": True}
-        )
+        walked = steps(found, request)
+        first = next((step.tap for step in walked if step.diverged), None)
+        different = bool(found.weights and found.weights["different"])
+        cause = desk.cause(found, first) if first or different else NOTHING
     return Outcome(
         name=port.name,
         suspect=request.suspect,
         against=request.against,
         variant=request.variant,
         how=found.how,
-        steps=tuple(steps),
+        steps=tuple(walked),
         first=first,
+        weights=tuple(found.weights["different"]) if found.weights else None,
         cause=cause["verdict"],
         named=cause["named"],
         causes=tuple(cause.get("causes", ())),
@@ -162,7 +176,7 @@ class _Desk:
         truth = _read(other[0] if other else oracle)
         return Found(_read(suspect), truth, _read(oracle), _read(yardstick), suspect["how"], suspect["weights"])
 
-    def cause(self, found: Found, first: str) -> dict:
+    def cause(self, found: Found, first: str | None) -> dict:
         """The likely cause of what the suspect returns."""
         if found.weights and found.weights["sentence"]:
             count = len(found.weights["different"])
@@ -172,7 +186,7 @@ class _Desk:
         truth, question = found.oracle[tap], self._scratch / "question.npz"
         np.savez(question, outputs=found.suspect[tap], truth=truth)
         rounding = max(_rounding(found, tap), gates.FLOOR / gates.RATIO * metrics.spread(truth))
-        block = _block(first) if len(found.suspect) > 1 else None
+        block = _block(first) if first and len(found.suspect) > 1 else None
         job = self._job("cause", "explain", question=str(question), rounding=rounding, block=block)
         cause = jobs.run([job], self._scratch, self._watch, self._request.timeout)["cause"]
         if found.weights and found.weights["different"] and not cause["named"]:
@@ -233,7 +247,7 @@ def _read(result: dict) -> Taps:
         return dict(file)
 
 
-def _steps(found: Found, request: Request) -> list[Step]:
+def steps(found: Found, request: Request) -> list[Step]:
     """In the order of the definition; a tap that the suspect has not is left out."""
     last, doubled = TAPS[request.variant], 1 if request.against == ORACLE else 2
     names = [name.removeprefix("0/") for name in found.rounding if name.startswith("0/")]
@@ -242,7 +256,8 @@ def _steps(found: Found, request: Request) -> list[Step]:
 
 
 def _step(found: Found, tap: str, doubled: int) -> Step:
-    spread, rounding = metrics.spread(found.oracle[tap]), _rounding(found, tap)
+    oracle = found.oracle[tap]
+    spread, rounding = metrics.spread(oracle.reshape(len(oracle), -1)), _rounding(found, tap)
     suspect, truth = found.suspect[tap], found.truth[tap]
     same = suspect.shape == truth.shape
     rms = _rms(suspect.astype(np.float64) - truth) if same else float("nan")

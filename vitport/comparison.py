@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from math import isfinite
 
 import numpy as np
+from jaxtyping import Float
 
 from vitport import metrics
 from vitport.arrays import Logits
@@ -43,7 +44,7 @@ class Truth:
     ids: Sequence[str]
     labels: np.ndarray | None
     classifier: bool
-    fixed: Logits
+    fixed: Float[np.ndarray, "fixed c"]
 
     @property
     def spread(self) -> float:

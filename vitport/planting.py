@@ -6,6 +6,7 @@ fork of its own, which shares the import and forgets the fault.
 """
 
 import json
+import os
 import secrets
 import sys
 from collections.abc import Callable, Sequence
@@ -67,6 +68,9 @@ FEW = MappingProxyType({"flax": ("bfloat16", "positions_halved", "classes_permut
 
 OF_ARTIFACTS = ("weights", "semantic")
 """Measures that depend on the artifact alone: where it is the control's, they are too."""
+
+COMPILED = {"JAX_COMPILATION_CACHE_DIR": "{0}/xla", "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0"}
+"""Forks compile the same programs: what one has compiled the next one reads."""
 
 Infer = Callable[[Images], tuple[Logits, str]]
 
@@ -168,6 +172,7 @@ def sentence(name: str, architecture: Architecture) -> str:
 def plant(job: dict) -> dict:
     """By fault: what `measuring.measure` says of the backend with it, or the error."""
     say(f"importing {' and '.join(BACKENDS[job['backend']].packages)}")
+    os.environ |= {name: value.format(job["scratch"]) for name, value in COMPILED.items()}
     runners.module(job["backend"])
     artifact = BACKENDS[job["backend"]].artifact
     if artifact:

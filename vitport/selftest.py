@@ -75,6 +75,10 @@ USUAL = (*(name for name in BACKENDS if name not in OPTIONAL), PROCESSES, FOLDER
 """Backends of formats that are made only where they are asked for are left out: they trace and compile for minutes."""
 
 
+SOON = ("onnx", "safetensors-transformers", "safetensors-timm")
+"""Formats of the folder that is changed: written in a moment. Bytes are bytes in any."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Request:
     """What the command line asks for; empty means the usual places, as far as they are installed, and all faults.
@@ -122,14 +126,14 @@ def selftest(request: Request, watch: Watch) -> Outcome:
     places = choose(request.backends or USUAL, (*BACKENDS, PROCESSES, FOLDER, DEFINITION), "backend")
     backends, missing = _installed([name for name in places if name in BACKENDS], port, bool(request.backends))
     wanted = _wanted(request.faults, port)
+    if not any(_chosen(_names(place, port), wanted) for place in (*backends, *places)):
+        raise UsageError("none of these faults can be planted there; leave --backend or --fault out to see them all")
     with tempfile.TemporaryDirectory(prefix="vitport-") as scratch:
         lab = _Lab(port, Path(scratch), watch)
         rows = list(lab.backends(backends, wanted))
         rows += lab.definition(wanted) if DEFINITION in places else []
         rows += lab.processes(wanted) if PROCESSES in places else []
         rows += lab.folder(wanted) if FOLDER in places else []
-    if not rows:
-        raise UsageError("none of these faults can be planted there")
     return Outcome(rows, missing)
 
 
@@ -150,6 +154,14 @@ def _installed(asked: Sequence[str], port: Manifest, needed: bool) -> tuple[list
         else:
             there.append(name)
     return there, missing
+
+
+def _names(place: str, port: Manifest) -> list[str]:
+    """Of the faults that can be planted in one place."""
+    if place in BACKENDS:
+        return planting.names(place, port.architecture)
+    operations = [f.name for f in FAULTS.values() if f.operations and f.places(port.architecture)]
+    return {PROCESSES: list(HARMS), FOLDER: list(TAMPERINGS), DEFINITION: [CONTROL, *operations]}[place]
 
 
 def _wanted(faults: Sequence[str], port: Manifest) -> set[str] | None:
@@ -210,8 +222,7 @@ class _Lab:
 
     def definition(self, wanted: set[str] | None) -> list[Row]:
         """Wrong operations in the definition itself, of which every artifact is made: the oracle must see them."""
-        faults = [f.name for f in FAULTS.values() if f.operations and f.places(self._port.architecture)]
-        return [self._defined(name) for name in _chosen([CONTROL, *faults], wanted)]
+        return [self._defined(name) for name in _chosen(_names(DEFINITION, self._port), wanted)]
 
     def _defined(self, fault: str) -> Row:
         architecture, ops, sentence = (
@@ -258,7 +269,7 @@ class _Lab:
         if not names:
             return []
         right = self._scratch / "right"
-        formats = [name for name in self._port.formats if _there(name)]
+        formats = [name for name in self._port.formats if name in SOON]
         asked = convert.Request(manifest=self._port.path, out=right, formats=formats, variants=(VARIANT, "features"))
         convert.convert(asked, self._watch)
         rows = [self._checked(right, CONTROL, "nothing is changed")]
@@ -299,14 +310,6 @@ class _Lab:
             "; ".join(gate.reason for gate in judgement.gates if gate.verdict != "PASS") if fault == CONTROL else ""
         )
         return Row(place, fault, sentence, caught, passed, reason)
-
-
-def _there(name: str) -> bool:
-    try:
-        require(name, FORMATS[name].packages)
-    except EnvironmentFault:
-        return False
-    return True
 
 
 def _chosen(names: Sequence[str], wanted: set[str] | None) -> list[str]:

@@ -30,7 +30,7 @@ def bisect(manifest: str, port: str | None, curve: Path | None, as_json: bool, q
     Every block and sub-step of a backend is held to Flax in float64. What it returns is then explained: the definition
     is run with each known fault in it, and the one that gives the same is named.
 
-    Exit code 0: no step differs by more than rounding. 1: one does.
+    Exit code 0: no step differs by more than rounding, and no weight. 1: one does.
 
     \b
     Examples:
@@ -54,5 +54,5 @@ def bisect(manifest: str, port: str | None, curve: Path | None, as_json: bool, q
         with appearing(curve) as file:
             file.write(growth.draw(outcome).encode())
     console.json_document(outcome.to_json()) if as_json else console_faults.bisection(outcome)
-    if outcome.first:
+    if outcome.diverged:
         sys.exit(ParityError.exit_code)

@@ -7,6 +7,7 @@ from tempfile import TemporaryDirectory
 import numpy as np
 import torch
 import transformers
+from transformers.models.vit import ViTForImageClassification  # noqa: F401, else it is imported in every fork anew
 
 from vitport.arrays import Images, Logits, Params, Taps
 from vitport.devices import Runner
