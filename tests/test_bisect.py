@@ -4,6 +4,7 @@ import json
 import shutil
 import subprocess
 import sys
+from dataclasses import asdict
 from importlib.util import find_spec
 from pathlib import Path
 from xml.etree import ElementTree
@@ -21,7 +22,8 @@ from vitport.bisect import Found, Request
 from vitport.faults import FAULTS, Planted
 from vitport.formats import Export, module
 from vitport.gates import DRAWS
-from vitport.images import nudged
+from vitport.images import fixed, nudged
+from vitport.job_arguments import identity
 
 SUSPECTS = {"timm": "safetensors-timm", "transformers": "safetensors-transformers"}
 
@@ -162,6 +164,21 @@ def test_the_first_divergence_is_where_the_fault_is(name: str) -> None:
     case = small.case("plain")
     steps = bisect.steps(found(case, FAULTS[name].typical(case.architecture)), Request(manifest=DIGITS))
     assert next(step.tap for step in steps if step.diverged) == FIRST[name]
+
+
+def test_a_block_that_misleads_is_given_up(tmp_path: Path) -> None:
+    """The first difference may be another than the one that matters."""
+    port, asset = manifest.read(DIGITS), ROOT / "checkpoints/digits.npz"
+    params, pixels = checkpoint.read(asset, port.architecture), fixed(port.architecture.resolution)
+    fault = FAULTS["query_key_swapped_once"].at(2)
+    outputs = backend.run(port.architecture, fault.weights(dict(params)), pixels, "classifier", "float32")["logits"]
+    truth = backend.run(port.architecture, params, pixels, "classifier")["logits"]
+    np.savez(tmp_path / "question.npz", outputs=outputs, truth=truth)
+    np.save(tmp_path / "images.npy", pixels)
+    job = {"asset": str(asset), "identity": identity(asset), "architecture": asdict(port.architecture)}
+    job |= {"any_value": [], "images": str(tmp_path / "images.npy"), "question": str(tmp_path / "question.npz")}
+    found = tapping.explain({**job, "variant": "classifier", "rounding": 1e-6 * truth.std(), "block": 1})
+    assert found["verdict"].startswith("query and key are swapped in block 2: explains 99.9")
 
 
 @pytest.mark.parametrize("name", ["plain", "representation", "hybrid"])

@@ -4,6 +4,7 @@ Each leaves an .npz of what it found. The names of taps are those of the definit
 """
 
 from collections.abc import Callable
+from dataclasses import replace
 from types import ModuleType
 
 import numpy as np
@@ -78,7 +79,7 @@ def _weights(module: ModuleType, subject: Subject) -> dict:
 
 
 def explain(job: dict) -> dict:
-    """The likely cause, from outputs alone."""
+    """The likely cause, from outputs alone: in the first block that differs, and where that is not it, anywhere."""
     architecture, params = model_of(job)
     with np.load(job["question"]) as file:
         outputs, truth = file["outputs"], file["truth"]
@@ -92,10 +93,17 @@ def explain(job: dict) -> dict:
         rounding=job["rounding"],
         block=job["block"],
     )
-    ranked = causes.explain(question, lambda done, total, what: say(f"{done + 1} of {total}: {what}"))
+    ranked = causes.explain(question, _tell)
+    if question.block is not None and not (ranked and causes.names(ranked[0], question)):
+        question = replace(question, block=None)
+        ranked = causes.explain(question, _tell)
     best = [{"faults": [p.fault.name for p in c.planted], "sentence": c.sentence, "left": c.ratio} for c in ranked[:5]]
     named = bool(ranked) and causes.names(ranked[0], question)
     return {"verdict": causes.verdict(question, ranked), "named": named, "causes": best}
+
+
+def _tell(done: int, total: int, sentence: str) -> None:
+    say(f"{done + 1} of {total}: {sentence}")
 
 
 def _left(job: dict, taps: Taps) -> dict:
