@@ -8,7 +8,7 @@ from collections.abc import Iterable
 
 import numpy as np
 
-from vitport.report_schema import Report, parse
+from vitport.parity.report_schema import Report, parse
 
 COUNT = 64
 SPREAD = 2.0

@@ -15,7 +15,7 @@ from vitport import checkpoint, gates, images, metrics, synthesize
 from vitport.architectures import Architecture, ResNet, parameter_shapes, published
 from vitport.arrays import Images, Params, Taps
 from vitport.backends import numpy as backend
-from vitport.tapping import as_defined
+from vitport.parity.tapping import as_defined
 
 PLAIN = Architecture(patch=4, width=15, depth=2, heads=3, mlp_width=22, resolution=20, num_classes=7)
 REPRESENTATION = replace(PLAIN, representation_size=11)

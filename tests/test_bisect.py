@@ -14,7 +14,7 @@ import pytest
 import small
 from runs import DIGITS, ROOT, convert
 
-from vitport import bisect, checkpoint, growth, manifest, tapping
+from vitport import bisect, checkpoint, manifest
 from vitport.arrays import Taps
 from vitport.backends import foreign
 from vitport.backends import numpy as backend
@@ -24,6 +24,7 @@ from vitport.formats import Export, module
 from vitport.gates import DRAWS
 from vitport.images import fixed, nudged
 from vitport.job_arguments import identity
+from vitport.parity import growth, tapping
 
 SUSPECTS = {"timm": "safetensors-timm", "transformers": "safetensors-transformers"}
 

@@ -7,13 +7,13 @@ import numpy as np
 import pytest
 import small
 
-from vitport import causes, checkpoint, images, manifest, metrics
+from vitport import checkpoint, images, manifest, metrics
 from vitport.architectures import Architecture, forward
 from vitport.arrays import Logits, Params
 from vitport.backends import foreign
 from vitport.backends import numpy as backend
-from vitport.causes import Question
-from vitport.faults import FAULTS, Planted
+from vitport.faults import FAULTS, Planted, causes
+from vitport.faults.causes import Question
 
 ROOT = Path(__file__).parents[1]
 

@@ -5,8 +5,8 @@ import math
 import numpy as np
 import pytest
 
-from vitport import comparison
-from vitport.comparison import Truth
+from vitport.parity import comparison
+from vitport.parity.comparison import Truth
 
 ORACLE = np.array([[0.0, 1.0, 3.0], [2.0, 1.0, 0.0]])
 SPREAD = ORACLE.std()

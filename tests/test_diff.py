@@ -10,7 +10,7 @@ import sample_reports
 from sample_reports import not_run, reference, report, run
 
 from vitport import diff, rendering
-from vitport.report_schema import Report
+from vitport.parity.report_schema import Report
 
 ROOT = Path(__file__).parents[1]
 ONNX = "onnx/classifier/float32/cpu"

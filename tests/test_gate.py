@@ -11,9 +11,10 @@ from pathlib import Path
 import pytest
 import sample_reports
 
-from vitport import gate, policy, rendering, report_file
+from vitport import gate, rendering
 from vitport.errors import AssetError, ManifestError
-from vitport.report_schema import Report
+from vitport.parity import policy, report_file
+from vitport.parity.report_schema import Report
 
 ROOT = Path(__file__).parents[1]
 

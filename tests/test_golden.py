@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 from runs import DIGITS, convert, succeed
 
-from vitport import golden_file
 from vitport.errors import AssetError
+from vitport.parity import golden_file
 
 COMMITTED = golden_file.place(DIGITS)
 

@@ -6,8 +6,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from vitport import image_sets, images
+from vitport import images
 from vitport.errors import AssetError, UsageError
+from vitport.parity import image_sets
 
 
 def write(source: Path | str, folder: Path, **options: object) -> image_sets.ImageSet:

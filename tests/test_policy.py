@@ -5,9 +5,9 @@ from pathlib import Path
 
 import pytest
 
-from vitport import policy
 from vitport.errors import ManifestError
-from vitport.gate_rules import GATES, Rule
+from vitport.parity import policy
+from vitport.parity.gate_rules import GATES, Rule
 
 TODAY = date(2026, 11, 21)
 RUN = {"backend": "onnx", "precision": "float32", "device": "cpu", "variant": "classifier", "stem": "plain"}

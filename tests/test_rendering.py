@@ -11,10 +11,11 @@ import pytest
 import sample_reports
 from markdown_it import MarkdownIt
 
-from vitport import rendering, report_schema
+from vitport import rendering
 from vitport.errors import OutputError
+from vitport.parity import report_schema
+from vitport.parity.report_schema import Report
 from vitport.rendering import charts, cleaned, github, html, junit, markdown, summary
-from vitport.report_schema import Report
 
 SAMPLES = ("passing", "failing", "missing", "nulls", "hostile", "empty")
 VOID = {"meta"}
@@ -367,7 +368,7 @@ def test_the_schema_refuses_what_is_no_report():
 
 def test_the_schema_is_the_generated_one():
     assert json.loads(report_schema.SCHEMA_FILE.read_text()) == report_schema.json_schema(), (
-        "run python -m vitport.report_schema"
+        "run python -m vitport.parity.report_schema"
     )
 
 

@@ -19,8 +19,8 @@ from vitport.backends import numpy
 from vitport.devices import Runner
 from vitport.errors import AssetError, EnvironmentFault
 from vitport.formats import Export, safetensors_file
-from vitport.gradient_parts import part_of
 from vitport.layouts import huggingface, timm
+from vitport.parity.gradient_parts import part_of
 from vitport.reference import flax_vit
 from vitport.runners import Inapplicable, Subject, precision_of
 

@@ -8,10 +8,12 @@ from dataclasses import replace
 import pytest
 from runs import DIGITS, ROOT
 
-from vitport import manifest, planting, policy, selftest, tampering
+from vitport import manifest, selftest
 from vitport.backend_table import BACKENDS
-from vitport.policy import Policy
-from vitport.saboteur import HARMS
+from vitport.faults import planting, tampering
+from vitport.faults.saboteur import HARMS
+from vitport.parity import policy
+from vitport.parity.policy import Policy
 from vitport.selftest import Outcome, Request
 
 ARCHITECTURE = manifest.read(DIGITS).architecture

@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 from runs import DIGITS, assert_none_survives, convert, succeed
 
-from vitport import report_schema
-from vitport.report_schema import Report
+from vitport.parity import report_schema
+from vitport.parity.report_schema import Report
 
 ONNX = "onnx.classifier.float32.cpu"
 """The job of one backend."""

@@ -21,7 +21,7 @@ from vitport.job_arguments import identity
 from vitport.jobs import Job, Watch
 from vitport.manifest import Manifest
 from vitport.manifest_errors import suggestion
-from vitport.trials import Port
+from vitport.parity.trials import Port
 
 ORACLE = "flax"
 """What is taken for right, unless another backend is named."""

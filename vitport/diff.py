@@ -8,8 +8,8 @@ from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from vitport import report_file
-from vitport.report_schema import Gate, Report, Run
+from vitport.parity import report_file
+from vitport.parity.report_schema import Gate, Report, Run
 
 GROWTH = 1.5
 """Two float32 programs of one function differ by less, most of the time; more needs a reason."""

@@ -18,7 +18,7 @@ from vitport.backend_table import BACKENDS
 from vitport.errors import EnvironmentFault, VitportError
 from vitport.format_table import FORMATS
 from vitport.jobs import PARALLEL, Job, Watch
-from vitport.outputs_store import processor
+from vitport.parity.outputs_store import processor
 
 PACKAGES = ("jax", "flax", "tensorflow", "torch", "onnx", "onnxruntime", "timm", "transformers")
 

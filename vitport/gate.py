@@ -4,10 +4,11 @@ from dataclasses import dataclass
 from datetime import date
 from pathlib import Path
 
-from vitport import policy, rendering, report_file
-from vitport.judging import judge
-from vitport.policy import Policy
-from vitport.report_schema import Judgement, Report, Verdict
+from vitport import rendering
+from vitport.parity import policy, report_file
+from vitport.parity.judging import judge
+from vitport.parity.policy import Policy
+from vitport.parity.report_schema import Judgement, Report, Verdict
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,23 +12,24 @@ from pathlib import Path
 
 import numpy as np
 
-from vitport import assets, golden_file, images, lock, manifest, policy
+from vitport import assets, images, lock, manifest
 from vitport.appearing import appearing
 from vitport.architectures import Architecture
-from vitport.assembling import Case, Outcome, judged, report_of
 from vitport.assets import Asset
 from vitport.backend_table import BACKENDS
-from vitport.bench import Bench
-from vitport.comparison import Truth, number
 from vitport.errors import AssetError, UsageError
 from vitport.formats import ORACLE_PACKAGES, require
-from vitport.gate_rules import Rule
-from vitport.golden_file import Answers, Golden
-from vitport.image_sets import ImageSet
 from vitport.jobs import Watch
-from vitport.outputs_store import Store
-from vitport.report_schema import File, Report, Spread
-from vitport.trials import Asked, Trial, plan
+from vitport.parity import golden_file, policy
+from vitport.parity.assembling import Case, Outcome, judged, report_of
+from vitport.parity.bench import Bench
+from vitport.parity.comparison import Truth, number
+from vitport.parity.gate_rules import Rule
+from vitport.parity.golden_file import Answers, Golden
+from vitport.parity.image_sets import ImageSet
+from vitport.parity.outputs_store import Store
+from vitport.parity.report_schema import File, Report, Spread
+from vitport.parity.trials import Asked, Trial, plan
 from vitport.verify import TIMEOUT, attempt, references, whole
 
 WITHOUT_CHECKPOINT = tuple(

@@ -20,10 +20,10 @@ from pydantic import (
 from vitport.architectures import PUBLISHED, VARIANTS, Architecture, ResNet
 from vitport.errors import UsageError
 from vitport.format_table import FORMATS
-from vitport.gate_rules import Rule
 from vitport.gates import FLOOR, RATIO
 from vitport.manifest_types import LIST, Address, Count, Identifier, Name, Sha256, Spdx, Text
 from vitport.opsets import DEFAULT, OPSETS
+from vitport.parity.gate_rules import Rule
 from vitport.schema_text import describe_fields
 
 IMAGENET = "imagenet2012"

@@ -15,41 +15,27 @@ from pathlib import Path
 
 import numpy as np
 
-from vitport import (
-    assets,
-    check,
-    checkpoint,
-    convert,
-    image_sets,
-    images,
-    jobs,
-    judging,
-    lock,
-    manifest,
-    metrics,
-    planting,
-    policy,
-    verify,
-)
+from vitport import assets, check, checkpoint, convert, images, jobs, lock, manifest, metrics, verify
 from vitport.architectures import forward
 from vitport.backend_table import BACKENDS
 from vitport.backends.foreign import words
 from vitport.backends.numpy import Cast, NumPyOps
-from vitport.bench import Bench, Errand, Result
-from vitport.comparison import Truth, number
 from vitport.errors import AssetError, BackendError, CheckpointError, EnvironmentFault, UsageError, VitportError
-from vitport.faults import FAULTS
+from vitport.faults import FAULTS, planting
+from vitport.faults.planting import CONTROL
+from vitport.faults.saboteur import BACKEND, HARMS
+from vitport.faults.tampering import HARMS as TAMPERINGS
 from vitport.formats import FORMATS, require
 from vitport.job_arguments import identity
 from vitport.jobs import ERRORS, Job, Watch
 from vitport.manifest import Manifest
-from vitport.outputs_store import Store
-from vitport.planting import CONTROL
-from vitport.report_schema import Judgement, Report, Run, Spread
-from vitport.run_report import did_not_run, ran
-from vitport.saboteur import BACKEND, HARMS
-from vitport.tampering import HARMS as TAMPERINGS
-from vitport.trials import Trial, choose
+from vitport.parity import image_sets, judging, policy
+from vitport.parity.bench import Bench, Errand, Result
+from vitport.parity.comparison import Truth, number
+from vitport.parity.outputs_store import Store
+from vitport.parity.report_schema import Judgement, Report, Run, Spread
+from vitport.parity.run_report import did_not_run, ran
+from vitport.parity.trials import Trial, choose
 
 VARIANT = "classifier"
 
@@ -184,7 +170,7 @@ class _Lab:
         store = Store(scratch / "store", True)
         facts = (port.architecture, self._asset, scratch, pictures, scratch / "fixed.npy", store, watch)
         self._bench = Bench(*facts, TIMEOUT)
-        self._careless = Bench(*facts, PATIENCE, "vitport.saboteur")
+        self._careless = Bench(*facts, PATIENCE, "vitport.faults.saboteur")
         truths, spreads = verify.references(self._bench, (VARIANT,))
         self._truth: Truth = truths[VARIANT]
         self._spread: Spread = spreads[VARIANT]
@@ -218,7 +204,7 @@ class _Lab:
             "faults": list(faults),
             "scratch": str(self._scratch),
         }
-        return Job(f"plant.{backend}", "plant", arguments, program="vitport.planting")
+        return Job(f"plant.{backend}", "plant", arguments, program="vitport.faults.planting")
 
     def definition(self, wanted: set[str] | None) -> list[Row]:
         """Wrong operations in the definition itself, of which every artifact is made: the oracle must see them."""

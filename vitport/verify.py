@@ -12,33 +12,24 @@ from pathlib import Path
 
 import numpy as np
 
-from vitport import (
-    artifacts,
-    assets,
-    check,
-    image_sets,
-    images,
-    lock,
-    manifest,
-    policy,
-    rendering,
-)
+from vitport import artifacts, assets, check, images, lock, manifest, rendering
 from vitport.architectures import TAPS
-from vitport.assembling import Case, Outcome, judged, report_of
 from vitport.assets import Asset
 from vitport.backend_table import BACKENDS
-from vitport.bench import Bench, Errand, Result
-from vitport.comparison import Truth, number
 from vitport.errors import AssetError, BackendError, CheckpointError, EnvironmentFault, UsageError, VitportError
 from vitport.formats import ORACLE_PACKAGES, require
-from vitport.image_sets import ImageSet
 from vitport.jobs import Watch
 from vitport.manifest import Manifest
 from vitport.metrics import error, spread
-from vitport.outputs_store import Store
-from vitport.report_schema import File, Report, Spread
+from vitport.parity import image_sets, policy
+from vitport.parity.assembling import Case, Outcome, judged, report_of
+from vitport.parity.bench import Bench, Errand, Result
+from vitport.parity.comparison import Truth, number
+from vitport.parity.image_sets import ImageSet
+from vitport.parity.outputs_store import Store
+from vitport.parity.report_schema import File, Report, Spread
+from vitport.parity.trials import Asked, Port, Trial, plan
 from vitport.runners import Inapplicable
-from vitport.trials import Asked, Port, Trial, plan
 
 TIMEOUT = 1800.0
 """Seconds that one backend may take."""

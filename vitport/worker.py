@@ -19,7 +19,7 @@ from types import ModuleType
 
 import numpy as np
 
-from vitport import artifacts, formats, measuring, tapping
+from vitport import artifacts, formats
 from vitport.appearing import sync
 from vitport.architectures import TAPS
 from vitport.devices import Runner
@@ -27,6 +27,7 @@ from vitport.errors import DEBUG, AssetError, BackendError, OutputError, ParityE
 from vitport.gates import DRAWS
 from vitport.images import nudged
 from vitport.job_arguments import architecture_of, model_and_images, say
+from vitport.parity import measuring, tapping
 
 EXHAUSTED = re.compile(r"out of memory|RESOURCE_EXHAUSTED|ResourceExhausted|bad_alloc|[Aa]llocate memory|OOM when")
 """What PyTorch, XLA, TensorFlow, C++ and ONNX Runtime say when memory ends."""

@@ -39,11 +39,12 @@ def bisect(manifest: str, port: str | None, curve: Path | None, as_json: bool, q
       vitport bisect s16 --port hub=path/to/saved_model
     """
     from vitport import bisect as story
-    from vitport import console, console_faults, growth
+    from vitport import console, console_faults
     from vitport.appearing import appearing
     from vitport.errors import ParityError
     from vitport.manifest import find
-    from vitport.trials import ports
+    from vitport.parity import growth
+    from vitport.parity.trials import ports
 
     given = {name: value for name, value in options.items() if value is not None}
     if port:

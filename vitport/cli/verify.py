@@ -54,8 +54,8 @@ def verify(manifest: str, as_json: bool, quiet: bool, **options: object) -> None
     from vitport import console
     from vitport import verify as story
     from vitport.manifest import find
+    from vitport.parity.trials import ports
     from vitport.rendering import github, json_text
-    from vitport.trials import ports
 
     given = {name: value for name, value in options.items() if value not in (None, ())}
     given["ports"] = ports(given.get("ports", ()))

@@ -11,8 +11,8 @@ from typing import Any
 
 from vitport.appearing import appearing
 from vitport.errors import OutputError
+from vitport.parity.report_schema import Report
 from vitport.rendering import html, junit, markdown
-from vitport.report_schema import Report
 from vitport.wording import one_line
 
 REPORT = "report.json"

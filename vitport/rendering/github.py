@@ -9,8 +9,8 @@ import sys
 from collections.abc import Callable, Iterator, Mapping
 
 from vitport.errors import OutputError
+from vitport.parity.report_schema import Gate, Report
 from vitport.rendering import cleaned, markdown, summary
-from vitport.report_schema import Gate, Report
 
 MOST = 9
 """Annotations of each kind that are written; GitHub shows ten a step and drops the others silently."""

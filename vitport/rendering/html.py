@@ -8,8 +8,8 @@ from itertools import groupby
 from pathlib import Path
 
 from vitport import svg
+from vitport.parity.report_schema import Report, Run
 from vitport.rendering import charts, parts, summary, tables
-from vitport.report_schema import Report, Run
 from vitport.svg import element
 
 POLICY = "default-src 'none'; style-src 'unsafe-inline'"

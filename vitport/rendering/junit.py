@@ -7,8 +7,8 @@ from collections.abc import Iterable
 from xml.etree import ElementTree
 from xml.etree.ElementTree import Element, SubElement
 
+from vitport.parity.report_schema import Gate, Report, Run, Verdict
 from vitport.rendering import summary
-from vitport.report_schema import Gate, Report, Run, Verdict
 
 OUTCOMES = ("failure", "error", "skipped")
 """Of a case that did not pass."""

@@ -5,9 +5,9 @@ Texts from outside are in code spans or escaped (`vitport/wording.py`); a report
 
 from collections.abc import Iterator
 
+from vitport.parity.report_schema import Report
 from vitport.rendering import summary, tables
 from vitport.rendering.tables import Column, Table
-from vitport.report_schema import Report
 from vitport.wording import code, fenced, prose
 
 SUMMARY_LINES = 15

@@ -1,7 +1,7 @@
 """What the page is put together from: sections, figures, badges and tables."""
 
+from vitport.parity.report_schema import Verdict
 from vitport.rendering.tables import Column, Table
-from vitport.report_schema import Verdict
 from vitport.svg import element
 
 SYMBOLS: dict[Verdict, str] = {"PASS": "✓", "FAIL": "✕", "NOT RUN": "○"}

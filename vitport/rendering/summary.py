@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
-from vitport.report_schema import Gate, Report, Run, Verdict
+from vitport.parity.report_schema import Gate, Report, Run, Verdict
 from vitport.wording import micro, one_line, size
 
 WORST_FIRST = ("FAIL", "NOT RUN", "PASS")

@@ -5,9 +5,9 @@ from dataclasses import dataclass
 from itertools import groupby
 from typing import Literal
 
+from vitport.parity.report_schema import BatchNoise, Flip, Gate, Gradient, Report, Run
 from vitport.rendering import summary
 from vitport.rendering.summary import factor, number, percent
-from vitport.report_schema import BatchNoise, Flip, Gate, Gradient, Report, Run
 from vitport.wording import micro, size
 
 Kind = Literal["text", "code", "number", "verdict"]

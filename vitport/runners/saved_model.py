@@ -12,7 +12,7 @@ from vitport.arrays import Images, Logits, Params, Taps
 from vitport.backends import tensorflow
 from vitport.devices import Runner
 from vitport.formats import saved_model
-from vitport.loss import slope
+from vitport.parity.loss import slope
 from vitport.runners import Subject, matching, own, port_saved_model, precision_of, require
 
 expected = own

@@ -11,7 +11,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from vitport.arrays import Images, Logits, Params, Taps
 from vitport.devices import Runner
 from vitport.formats import torch_module
-from vitport.loss import slope
+from vitport.parity.loss import slope
 from vitport.runners import Inapplicable, Subject, matching, precision_of
 
 DTYPES = {

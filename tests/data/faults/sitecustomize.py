@@ -196,7 +196,7 @@ RUN = {
 
 def _stale():
     """Leaves the result of another job."""
-    from vitport import measuring
+    from vitport.parity import measuring
 
     left = measuring._left
     measuring._left = lambda job, *rest, **arrays: {**left(job, *rest, **arrays), "nonce": "0" * 32}
@@ -213,7 +213,7 @@ def _other_images():
 
 def _forged():
     """Changes its outputs after it has said what they are."""
-    from vitport import measuring
+    from vitport.parity import measuring
 
     left = measuring._left
 

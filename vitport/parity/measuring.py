@@ -19,9 +19,9 @@ from vitport.arrays import Images, Logits, Params
 from vitport.backend_table import BACKENDS
 from vitport.devices import Runner
 from vitport.gates import DRAWS
-from vitport.gradient_parts import part_of
 from vitport.images import nudged
 from vitport.job_arguments import model_of, say
+from vitport.parity.gradient_parts import part_of
 from vitport.runners import Subject
 
 ORACLE_BATCH = 4

@@ -1,4 +1,4 @@
-"""Plants faults in one backend: `python -m vitport.planting job.json`, a worker that knows one task more.
+"""Plants faults in one backend: `python -m vitport.faults.planting job.json`, a worker that knows one task more.
 
 A fault of weights or operations is planted where the artifact is written, by the exporter that writes all others; one
 of a run, where the backend's answer comes back. What comes out is measured as `verify` measures it. Every fault has a
@@ -17,7 +17,7 @@ from types import MappingProxyType, ModuleType
 
 import numpy as np
 
-from vitport import formats, measuring, runners, worker
+from vitport import formats, runners, worker
 from vitport.architectures import Architecture
 from vitport.arrays import Images, Logits
 from vitport.backend_table import BACKENDS
@@ -28,6 +28,7 @@ from vitport.faults import FAULTS, Planted
 from vitport.faults.operations import shortened
 from vitport.formats import Export
 from vitport.job_arguments import model_of, say
+from vitport.parity import measuring
 
 CONTROL = "none"
 """Nothing is planted: what must pass."""

@@ -14,10 +14,10 @@ from vitport.architectures import Architecture
 from vitport.assets import Asset
 from vitport.errors import BackendError
 from vitport.formats import ORACLE_PACKAGES
-from vitport.image_sets import ImageSet
 from vitport.job_arguments import identity
 from vitport.jobs import Job, Watch
-from vitport.outputs_store import Store, key_of
+from vitport.parity.image_sets import ImageSet
+from vitport.parity.outputs_store import Store, key_of
 
 
 class Untrusted(BackendError):

@@ -17,9 +17,9 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from vitport import yaml_marks
 from vitport.errors import ManifestError
-from vitport.gate_rules import Rule
 from vitport.manifest_errors import listing, problem
 from vitport.manifest_types import Text
+from vitport.parity.gate_rules import Rule
 
 DEFAULT_FILE = Path(__file__).parent / "policies" / "default.yaml"
 

@@ -10,9 +10,9 @@ from dataclasses import dataclass
 from datetime import date
 
 from vitport.errors import BackendError, EnvironmentFault, ParityError
-from vitport.gate_rules import GATES, Rule
-from vitport.policy import Policy
-from vitport.report_schema import Gate, Judgement, Report, Run, Spread
+from vitport.parity.gate_rules import GATES, Rule
+from vitport.parity.policy import Policy
+from vitport.parity.report_schema import Gate, Judgement, Report, Run, Spread
 
 REFERENCES = "references"
 """Where a gate is about the oracle and the definition, not about a run."""

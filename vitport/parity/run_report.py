@@ -2,14 +2,14 @@
 
 import numpy as np
 
-from vitport.bench import Result, Untrusted
-from vitport.comparison import Truth, number, numbers
 from vitport.errors import AssetError, EnvironmentFault, Hung, OutOfMemory, VitportError
-from vitport.loss import LOSSES
 from vitport.metrics import error
-from vitport.report_schema import BatchNoise, Gradient, Gradients, Noise, Run, Semantic, Speed, Weights
+from vitport.parity.bench import Result, Untrusted
+from vitport.parity.comparison import Truth, number, numbers
+from vitport.parity.loss import LOSSES
+from vitport.parity.report_schema import BatchNoise, Gradient, Gradients, Noise, Run, Semantic, Speed, Weights
+from vitport.parity.trials import Trial
 from vitport.runners import Inapplicable
-from vitport.trials import Trial
 
 CAUSES = (
     (Inapplicable, "inapplicable"),

@@ -9,15 +9,16 @@ from types import ModuleType
 
 import numpy as np
 
-from vitport import causes, formats, runners
+from vitport import formats, runners
 from vitport.architectures import TAPS, Architecture
 from vitport.arrays import Taps
 from vitport.backend_table import BACKENDS
-from vitport.causes import Question
+from vitport.faults import causes
+from vitport.faults.causes import Question
 from vitport.gates import DRAWS
 from vitport.images import nudged
 from vitport.job_arguments import model_and_images, model_of, say
-from vitport.measuring import subject_of
+from vitport.parity.measuring import subject_of
 from vitport.runners import Subject
 
 

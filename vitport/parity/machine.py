@@ -5,9 +5,9 @@ import platform
 from collections.abc import Iterable
 
 from vitport import __version__
-from vitport.bench import Result
-from vitport.outputs_store import processor
-from vitport.report_schema import Machine
+from vitport.parity.bench import Result
+from vitport.parity.outputs_store import processor
+from vitport.parity.report_schema import Machine
 
 
 def machine(results: Iterable[object]) -> Machine:

@@ -1,4 +1,4 @@
-"""A child that does harm: `python -m vitport.saboteur job.json`, for the self-test of what runs the children.
+"""A child that does harm: `python -m vitport.faults.saboteur job.json`, for the self-test of what runs the children.
 
 It measures NumPy in the place of a framework, so that it starts in a moment, and then does what its job says.
 """
@@ -14,11 +14,12 @@ from types import MappingProxyType, SimpleNamespace
 
 import numpy as np
 
-from vitport import measuring, runners, worker
+from vitport import runners, worker
 from vitport.architectures import TAPS
 from vitport.arrays import Images, Logits
 from vitport.backends import numpy as backend
 from vitport.devices import Runner
+from vitport.parity import measuring
 from vitport.runners import Subject, own
 
 BACKEND = "torch"

@@ -82,7 +82,7 @@ def version(package: str) -> str:
 @cache
 def _makers() -> dict[str, str]:
     """The source of vitport, the interpreter and the processor."""
-    root = Path(__file__).parent
+    root = Path(__file__).parents[1]
     digest = hashlib.sha256()
     for path in sorted(root.rglob("*.py")):
         digest.update(path.relative_to(root).as_posix().encode() + path.read_bytes())

@@ -18,7 +18,7 @@ from vitport.schema_text import describe_fields
 SCHEMA = 1
 """Version of `report.json`. 1: first."""
 
-SCHEMA_FILE = Path(__file__).parent / "schemas" / "report.schema.json"
+SCHEMA_FILE = Path(__file__).parents[1] / "schemas" / "report.schema.json"
 
 Verdict = Literal["PASS", "FAIL", "NOT RUN"]
 Status = Literal["RAN", "NOT RUN"]

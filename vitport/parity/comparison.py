@@ -9,7 +9,7 @@ from jaxtyping import Float
 
 from vitport import metrics
 from vitport.arrays import Logits
-from vitport.report_schema import (
+from vitport.parity.report_schema import (
     Agreement,
     Distribution,
     Flip,

@@ -7,7 +7,7 @@ from pathlib import Path
 from vitport import strict_json
 from vitport.errors import AssetError
 from vitport.fields import shortened, shown
-from vitport.report_schema import Report, parse
+from vitport.parity.report_schema import Report, parse
 
 MAX_BYTES = 100_000_000
 """Of a file: 20 runs on 50,000 images have that."""

@@ -6,18 +6,19 @@ from datetime import UTC, date, datetime
 from itertools import combinations
 from pathlib import Path
 
-from vitport import artifacts, judging
+from vitport import artifacts
 from vitport.backend_table import BACKENDS
-from vitport.bench import Result
-from vitport.comparison import Truth, pair
 from vitport.errors import VitportError
-from vitport.image_sets import ImageSet
-from vitport.machine import machine
 from vitport.manifest import Manifest
-from vitport.policy import Policy
-from vitport.report_schema import SCHEMA, File, Identity, Images, Judgement, Pair, Report, Run, Spread, Subject
-from vitport.run_report import did_not_run, ran
-from vitport.trials import Trial
+from vitport.parity import judging
+from vitport.parity.bench import Result
+from vitport.parity.comparison import Truth, pair
+from vitport.parity.image_sets import ImageSet
+from vitport.parity.machine import machine
+from vitport.parity.policy import Policy
+from vitport.parity.report_schema import SCHEMA, File, Identity, Images, Judgement, Pair, Report, Run, Spread, Subject
+from vitport.parity.run_report import did_not_run, ran
+from vitport.parity.trials import Trial
 
 UNJUDGED = Judgement(verdict="NOT RUN", exit_code=0, policy={}, policy_sha256="", gates=[], runs={})
 """Of a report whose numbers are complete."""
