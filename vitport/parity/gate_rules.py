@@ -15,13 +15,13 @@ GATES = {
     "nonfinite": "outputs that are NaN or infinite",
     "weights": "leaves of which a bit differs from the checkpoint's",
     "semantic": "RMS difference from the oracle in float64, relative to the spread",
-    "numeric": "RMS error to the oracle, in multiples of the reference's at this precision",
+    "numeric": "RMS error to the oracle, relative to the spread",
     "flips": "images whose best output is another without their error explaining it",
-    "repeat": "largest difference of a second run, in multiples of what `numeric` allows",
-    "batches": "largest difference in batches of another size, in multiples of what `numeric` allows",
-    "gradients": "RMS error of the worst part's gradient, in multiples of the reference's in float32",
+    "repeat": "largest difference of a second run, relative to the spread",
+    "batches": "largest difference in batches of another size, relative to the spread",
+    "gradients": "RMS error of the worst part's gradient, relative to its own RMS",
 }
-"""Name of each condition to what it measures."""
+"""Name of each condition to what it measures. The oracle's spread is the scale of whatever is relative to it."""
 
 Limit = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 
@@ -34,7 +34,8 @@ class Rule(BaseModel):
     gate: Literal[tuple(GATES)]
     """The condition."""
     limit: Limit
-    """The most that passes, in the gate's own measure."""
+    """The most that passes. Of numeric and gradients it is a multiple of the reference's error, of repeat and batches a
+    multiple of what numeric allows; of the others the number itself."""
     floor: Limit = 0.0
     """Of numeric and gradients: relative errors up to this pass whatever the reference achieves."""
     required: bool = True
