@@ -1,6 +1,7 @@
 """Every backend that `verify` can run is opened, asked, and held to the oracle, on the smallest checkpoints."""
 
 import shutil
+import subprocess
 import sys
 from dataclasses import replace
 from functools import cache
@@ -455,6 +456,16 @@ def test_a_package_that_is_missing_is_told_with_the_command(monkeypatch: pytest.
     monkeypatch.setitem(sys.modules, "torchvision", None)
     with pytest.raises(EnvironmentFault, match=r"^timm needs .*; pip install torch torchvision timm$"):
         runners.module("timm")
+
+
+@pytest.mark.parametrize("backend", ["timm", "transformers"])
+def test_a_backend_is_ready_in_a_process_of_its_own(backend) -> None:
+    """Where torchvision was built for another torch too, and nothing else has cured it before."""
+    model = {"timm": "timm.models.VisionTransformer", "transformers": "transformers.ViTForImageClassification"}[backend]
+    program = f"from vitport import runners\nrunners.module({backend!r})\nimport {backend}\nprint({model}.__name__)"
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.strip() == model.rpartition(".")[2]
 
 
 def test_a_folder_with_something_missing_is_refused(subject, tmp_path: Path) -> None:
