@@ -178,7 +178,7 @@ def test_a_block_that_misleads_is_given_up(tmp_path: Path) -> None:
     np.save(tmp_path / "images.npy", pixels)
     job = {"asset": str(asset), "identity": identity(asset), "architecture": asdict(port.architecture)}
     job |= {"any_value": [], "images": str(tmp_path / "images.npy"), "question": str(tmp_path / "question.npz")}
-    found = tapping.explain({**job, "variant": "classifier", "rounding": 1e-6 * truth.std(), "block": 1})
+    found = tapping.explain({**job, "variant": "classifier", "rounding": float(1e-6 * truth.std()), "block": 1})
     assert found["verdict"].startswith("query and key are swapped in block 2: explains 99.9")
 
 
