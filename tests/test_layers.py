@@ -71,6 +71,7 @@ FLOORS: dict[str, int] = {
     "vitport.parity.trials": 3,
     "vitport.verify": 3,
     "vitport.parity.assembling": 3,
+    "vitport.parity.diagnosis": 3,
     "vitport.golden": 3,
     "vitport.doctor": 3,
     "vitport.backends": 1,

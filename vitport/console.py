@@ -14,6 +14,7 @@ from types import TracebackType
 from typing import Any
 
 from vitport.fields import shortened, shown
+from vitport.wording import one_line
 
 MEGABYTE = 1e6
 
@@ -166,7 +167,10 @@ def verification(report: Any, folder: Path | None = None) -> None:
     table(headings, rows, text=headings[:5])
     for gate in judgement.gates:
         if gate.verdict != "PASS":
-            print(f"\n{gate.verdict}  {gate.run}: {gate.reason.partition(chr(10))[0]}")
+            print(f"\n{gate.verdict}  {gate.run}: {one_line(gate.reason)}")
+    for run in report.runs:
+        if run.diagnosis:
+            print(f"\n{run.id}: {run.diagnosis}")
     fed, page = report.identity.images, f"; {folder}/report.html" if folder else ""
     print(f"\n{judgement.verdict}  {report.name}, {_many(fed.count, 'image')} ({fed.source}){page}")
     print(

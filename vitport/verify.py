@@ -12,7 +12,7 @@ from pathlib import Path
 
 import numpy as np
 
-from vitport import artifacts, assets, check, images, lock, manifest, rendering
+from vitport import artifacts, assets, bisect, check, images, lock, manifest, rendering
 from vitport.architectures import TAPS
 from vitport.assets import Asset
 from vitport.backend_table import BACKENDS
@@ -25,6 +25,7 @@ from vitport.parity import image_sets, policy
 from vitport.parity.assembling import Case, Outcome, judged, report_of
 from vitport.parity.bench import Bench, Errand, Result
 from vitport.parity.comparison import Truth, number
+from vitport.parity.diagnosis import diagnosed
 from vitport.parity.image_sets import ImageSet
 from vitport.parity.outputs_store import Store
 from vitport.parity.report_schema import File, Report, Spread
@@ -96,8 +97,15 @@ def verify(request: Request, watch: Watch, fetched: assets.Progress | None = Non
         case = Case(port, request.command, out, listed, checkpoint, pictures, named=bool(request.backends))
         report = report_of(case, outcomes, truths, spreads)
     report = judged(report, policy.with_rules(rules, port.name, port.gates.overrides))
+    report = diagnosed(report, _suspicion(request), request.ports, watch)
     rendering.write(report, folder)
     return report, folder
+
+
+def _suspicion(request: Request) -> bisect.Request:
+    """Where `bisect` finds what this verification was about."""
+    shared = ("manifest", "artifacts", "asset", "cache", "offline", "timeout")
+    return bisect.Request(**{name: getattr(request, name) for name in shared})
 
 
 def whole(out: Path, watch: Watch) -> dict | None:

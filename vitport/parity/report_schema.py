@@ -289,6 +289,8 @@ class Growth(_Model):
     """Its name, as the definition gives it: embedding, encoderblock_0 …"""
     relative: Size
     """RMS difference, relative to the standard deviation of the oracle's values there."""
+    rounding: Size = None
+    """The same of NumPy in float32; null where that was not measured."""
 
 
 class Speed(_Model):
@@ -373,6 +375,8 @@ class Run(_Model):
     """Null where it has none."""
     growth: list[Growth] = []
     """The error tap by tap, in the network's order; empty where nobody looked inside."""
+    diagnosis: str = ""
+    """Of a run that failed: where it leaves the oracle and the likely cause, as `vitport bisect` finds them."""
 
 
 class Pair(_Model):

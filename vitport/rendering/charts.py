@@ -134,9 +134,10 @@ def _flip(flip: Flip, across: Axis, up: Axis) -> str:
     )
 
 
-def growth(run: Run, baseline: Sequence[Growth]) -> str:
-    """The error from tap to tap; baseline: of the reference at that precision, if known."""
-    curves = [("baseline", baseline), ("curve", run.growth)]
+def growth(run: Run) -> str:
+    """The error from tap to tap, and that of NumPy in float32 where it was measured."""
+    rounding = [each.model_copy(update={"relative": each.rounding}) for each in run.growth if each.rounding is not None]
+    curves = [("baseline", rounding), ("curve", run.growth)]
     up = axes.around((each.relative or 0 for _, curve in curves for each in curve), BOTTOM, TOP)
     last = run.growth[-1]
     words = (

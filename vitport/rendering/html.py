@@ -3,7 +3,7 @@
 Every text goes through `element`, which escapes it; a policy in the page's head forbids scripts and requests besides.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from itertools import groupby
 from pathlib import Path
 
@@ -148,6 +148,8 @@ def _ratio(run: Run) -> str:
 def _card(run: Run, report: Report) -> Iterator[str]:
     if run.reason:
         yield element("p", run.reason, class_="reason")
+    if run.diagnosis:
+        yield element("p", run.diagnosis, class_="reason")
     if run.log:
         yield element("pre", "\n".join(run.log))
     yield parts.drawn(tables.gates(run, report))
@@ -175,13 +177,7 @@ def _figures(run: Run, limit: float | None, report: Report) -> Iterator[str]:
     if run.points and run.top1:
         yield parts.figure("Margin and difference of each image", charts.scatter(run))
     if run.growth:
-        yield parts.figure("Growth of the error, Flax dashed", charts.growth(run, _baseline(run, report)))
-
-
-def _baseline(run: Run, report: Report) -> Sequence:
-    """Growth of the reference, where it is another run than this."""
-    twins = (each for each in report.runs if each.backend == "flax" and _group(each) == _group(run) and each is not run)
-    return next((each.growth for each in twins), [])
+        yield parts.figure("Growth of the error, NumPy in float32 dashed", charts.growth(run))
 
 
 def _numbers(report: Report) -> Iterator[str]:

@@ -36,6 +36,8 @@ def summarised(report: Report) -> list[str]:
 def _facts(report: Report) -> Iterator[tuple[str, str]]:
     known, machine = report.identity, report.machine
     yield report.judgement.verdict, prose(summary.headline(report))
+    if summary.cause(report):
+        yield "Likely cause", prose(summary.cause(report))
     yield "Worst error", prose(summary.worst_error(report))
     yield "Flips", prose(summary.flips(report))
     digests = [("checkpoint", known.asset.sha256), ("images", known.images.sha256)]

@@ -95,6 +95,12 @@ def worst_error(report: Report) -> Fact:
     )
 
 
+def cause(report: Report) -> str:
+    """Why what failed has failed, as far as somebody looked; empty where nobody did."""
+    found = [f"{name(run)}: {run.diagnosis}" for run in report.runs if run.diagnosis]
+    return found[0] + (f"; and {many(len(found) - 1, 'more run')} below" if found[1:] else "") if found else ""
+
+
 def flips(report: Report) -> Fact:
     """Changed classes over all runs, and what so many images can say at all."""
     asked = [run for run in report.runs if run.top1 is not None]

@@ -1,0 +1,41 @@
+"""Why a run failed: `bisect` for the first failures of a report, so that the report itself says where and why."""
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+from vitport import bisect
+from vitport.errors import VitportError
+from vitport.jobs import Watch
+from vitport.parity.report_schema import Growth, Report, Run
+from vitport.parity.trials import PORT, Port
+
+MOST = 3
+"""Failed runs whose cause is looked for: a minute each, and failures have few causes."""
+
+
+def diagnosed(report: Report, asked: bisect.Request, ports: Sequence[Port], watch: Watch) -> Report:
+    """The report with the growth of the error and the likely cause of the first runs that failed.
+
+    asked: where everything is, without a suspect.
+    """
+    failed = [run for run in report.runs if report.judgement.runs[run.id] == "FAIL" and _has_taps(run)]
+    found = {run.id: _diagnosis(run, asked, ports, watch) for run in failed[:MOST]}
+    return report.model_copy(update={"runs": [run.model_copy(update=found.get(run.id, {})) for run in report.runs]})
+
+
+def _has_taps(run: Run) -> bool:
+    """Taps are float32 on the CPU, and the reference itself has none to compare with."""
+    return (run.precision, run.device) == ("float32", "cpu") and run.backend != bisect.ORACLE
+
+
+def _diagnosis(run: Run, asked: bisect.Request, ports: Sequence[Port], watch: Watch) -> dict:
+    """Fields of `Run`; a sentence where the search itself fails."""
+    port = next((port for port in ports if f"{PORT}{port.name}" == run.backend), None)
+    suspect = {"backend": "" if port else run.backend, "port": port, "variant": run.variant}
+    try:
+        found = bisect.bisect(replace(asked, **suspect), watch)
+    except VitportError as problem:
+        return {"diagnosis": f"looking for the cause failed: {str(problem).splitlines()[0]}"}
+    growth = [Growth(tap=step.tap, relative=step.error, rounding=step.rounding) for step in found.steps]
+    where = f"leaves the oracle at {found.first}; " if found.first else ""
+    return {"growth": growth, "diagnosis": f"{where}{found.cause}"}
