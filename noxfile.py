@@ -92,14 +92,19 @@ def parity(session: nox.Session) -> None:
 
 @nox.session
 def reports(session: nox.Session) -> None:
-    """Makes the committed conversion reports anew."""
+    """Makes the committed reports anew: of conversions, of verifications, and of ports as others published them."""
     install(session)
-    session.run("vitport", "convert", "digits", "--report", "reports/digits.md")
-    session.run("vitport", "convert", "digits_hybrid", "--report", "reports/digits_hybrid.md")
-    for name in ("s16", "r26_s32_light"):
+    for name in ("digits", "digits_hybrid", "s16", "r26_s32_light"):
         checkpoint = f"build/{name}.npz"
-        session.run("vitport", "synthesize", name, "-o", checkpoint, "--seed", "0", "--force")
-        session.run("vitport", "convert", name, "--asset", checkpoint, "--report", f"reports/{name}.md")
+        asset = () if name.startswith("digits") else ("--asset", checkpoint)
+        if asset:
+            session.run("vitport", "synthesize", name, "-o", checkpoint, "--seed", "0", "--force")
+        session.run("vitport", "convert", name, *asset, "--report", f"reports/{name}.md")
+        session.run("vitport", "verify", name, *asset)
+    session.run("python", "scripts/stock_ports.py", "build/digits", "build/stock")
+    ports = [f"--port=stock-{name}=build/stock/{name}" for name in ("timm", "transformers")]
+    where = ("--backends", "flax,timm,transformers", "--variant", "classifier", "--report", "reports/stock")
+    session.run("vitport", "verify", "digits", *where, *ports, success_codes=[1])
 
 
 @nox.session

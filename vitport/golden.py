@@ -10,9 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-import numpy as np
-
-from vitport import assets, images, lock, manifest
+from vitport import assets, lock, manifest
 from vitport.appearing import appearing
 from vitport.architectures import Architecture
 from vitport.assets import Asset
@@ -20,13 +18,12 @@ from vitport.backend_table import BACKENDS
 from vitport.errors import AssetError, UsageError
 from vitport.formats import ORACLE_PACKAGES, require
 from vitport.jobs import Watch
-from vitport.parity import golden_file, policy
+from vitport.parity import golden_file, image_sets, policy
 from vitport.parity.assembling import Case, Outcome, judged, report_of
 from vitport.parity.bench import Bench
 from vitport.parity.comparison import Truth, number
 from vitport.parity.gate_rules import Rule
 from vitport.parity.golden_file import Answers, Golden
-from vitport.parity.image_sets import ImageSet
 from vitport.parity.outputs_store import Store
 from vitport.parity.report_schema import File, Report, Spread
 from vitport.parity.trials import Asked, Trial, plan
@@ -120,9 +117,8 @@ def _trials(request: Request, golden: Golden, listed: dict, out: Path) -> list[T
 
 def _bench(folder: Path, architecture: Architecture, request: Request, watch: Watch, asset: Asset | None) -> Bench:
     """A place to run things on the fixed images alone."""
-    pixels, path = images.fixed(architecture.resolution), folder / "images.npy"
-    np.save(path, pixels)
-    pictures = ImageSet("golden", path, ("fixed-0000", "fixed-0001"), None, images.digest(pixels))
+    path = folder / "images.npy"
+    pictures = image_sets.write(image_sets.GOLDEN, architecture.resolution, path)
     store = Store(request.cache or assets.default_cache(), fresh=False)
     return Bench(architecture, asset, folder, pictures, path, store, watch, request.timeout)
 

@@ -21,7 +21,7 @@ from vitport.formats import ORACLE_PACKAGES, require
 from vitport.jobs import Watch
 from vitport.manifest import Manifest
 from vitport.metrics import error, spread
-from vitport.parity import image_sets, policy
+from vitport.parity import golden_file, image_sets, policy
 from vitport.parity.assembling import Case, Outcome, judged, report_of
 from vitport.parity.bench import Bench, Errand, Result
 from vitport.parity.comparison import Truth, number
@@ -37,6 +37,9 @@ TIMEOUT = 1800.0
 
 MEASURES = ("noise", "weights", "semantic", "gradients")
 """What is measured of a backend beside its outputs, once, in float32."""
+
+GOLDEN_LIMIT = 1e-6
+"""RMS difference of golden outputs, rounded to float32, from the oracle, relative to the spread, at most."""
 
 BATCH, BATCHES = 8, (1, 2)
 """Images at a time, and the other sizes that are tried: alone, and with a ragged last batch."""
@@ -91,6 +94,8 @@ def verify(request: Request, watch: Watch, fetched: assets.Progress | None = Non
         store = Store(request.cache or assets.default_cache(), request.fresh)
         bench = Bench(port.architecture, asset, scratch, pictures, fixed, store, watch, request.timeout)
         truths, spreads = references(bench, tuple(dict.fromkeys(trial.variant for trial in trials)))
+        if request.images == image_sets.GOLDEN:
+            _hold_to_golden(port, asset, pictures, truths)
         outcomes = [Outcome(trial, attempt(bench, trial, request.batches or (BATCH, *BATCHES))) for trial in trials]
         watch("report", f"writing {folder}")
         checkpoint = File(path=asset.url, sha256=asset.sha256, bytes=asset.bytes)
@@ -100,6 +105,18 @@ def verify(request: Request, watch: Watch, fetched: assets.Progress | None = Non
     report = diagnosed(report, _suspicion(request), request.ports, watch)
     rendering.write(report, folder)
     return report, folder
+
+
+def _hold_to_golden(port: Manifest, asset: Asset, pictures: ImageSet, truths: dict[str, Truth]) -> None:
+    """Raises AssetError where the oracle says something else today than when the golden file was made."""
+    path = golden_file.place(port.path)
+    golden = golden_file.read(path)
+    if (golden.checkpoint, golden.images) != (asset.sha256, pictures.sha256):
+        raise AssetError(f"{path} is of another checkpoint or of other images; make it again: vitport golden make")
+    for variant, truth in truths.items():
+        known = golden.variants.get(variant)
+        if known and not error(known.array(), truth.outputs).relative <= GOLDEN_LIMIT:
+            raise AssetError(f"{path} has other {variant} outputs than the oracle; make it again: vitport golden make")
 
 
 def _suspicion(request: Request) -> bisect.Request:

@@ -56,6 +56,8 @@ def report_of(case: Case, outcomes: Sequence[Outcome], truths: dict[str, Truth],
     runs = [outcome.run(truths[outcome.trial.variant]) for outcome in outcomes]
     spreads = {variant: _with_jax(spread, variant, runs) for variant, spread in spreads.items()}
     runs = [_with_ratio(run, spreads[run.variant]) for run in runs]
+    pairs = list(_pairs(runs, outcomes, truths))
+    runs = [_beside_cpu(run, pairs) for run in runs]
     return Report(
         schema=SCHEMA,
         name=case.port.name,
@@ -66,7 +68,7 @@ def report_of(case: Case, outcomes: Sequence[Outcome], truths: dict[str, Truth],
         machine=machine(outcome.result for outcome in outcomes),
         references=spreads,
         runs=_required(runs, case.named),
-        pairs=list(_pairs(runs, outcomes, truths)),
+        pairs=pairs,
         judgement=UNJUDGED,
     )
 
@@ -117,6 +119,17 @@ def _with_ratio(run: Run, spread: Spread) -> Run:
     reference = judging.reference_error(run, spread)
     known = run.relative and run.relative.rms is not None and reference
     return run.model_copy(update={"ratio": run.relative.rms / reference}) if known else run
+
+
+def _beside_cpu(run: Run, pairs: Sequence[Pair]) -> Run:
+    """A run on a GPU with its difference from the same backend on the CPU, where both ran."""
+    twin = run.id.removesuffix("cuda") + "cpu"
+    found = next((pair for pair in pairs if {pair.a, pair.b} == {run.id, twin} and run.id != twin), None)
+    return (
+        run.model_copy(update={"noise": run.noise.model_copy(update={"cpu": found.max})})
+        if found and run.noise
+        else run
+    )
 
 
 def _required(runs: list[Run], named: bool) -> list[Run]:

@@ -16,7 +16,7 @@ from vitport import images
 from vitport.arrays import Images
 from vitport.errors import AssetError, UsageError
 
-SEEDED = "seeded"
+SEEDED, GOLDEN = "seeded", "golden"
 
 COUNT = 16
 """Seeded images, unless asked otherwise."""
@@ -45,13 +45,15 @@ class ImageSet:
 def write(
     source: str, resolution: int, path: Path, count: int = COUNT, labels: Sequence[str] = (), tell: Tell | None = None
 ) -> ImageSet:
-    """Decodes the images of `source`, `seeded` or a folder or a .npy, to `path`.
+    """Decodes the images of `source`, `seeded`, `golden` (the two fixed ones), a folder or a .npy, to `path`.
 
     labels: names of the classes, for a folder with a folder for each. Raises UsageError where there are none,
     AssetError with every file that is no picture.
     """
     if source == SEEDED:
         return _save(SEEDED, path, images.seeded(resolution, count), [f"seeded-{i:04}" for i in range(count)], None)
+    if source == GOLDEN:
+        return _save(GOLDEN, path, images.fixed(resolution), ["fixed-0000", "fixed-0001"], None)
     place = Path(source)
     if place.is_file() and place.suffix == ".npy":
         pixels = _array(place, resolution)

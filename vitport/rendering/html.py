@@ -56,6 +56,7 @@ def _banner(report: Report) -> str:
             "div",
             element("p", f"{parts.SYMBOLS[verdict]} {verdict}", class_="verdict"),
             element("p", summary.headline(report)),
+            *(element("p", line) for line in [summary.cause(report)] if line),
             class_=f"banner {parts.CLASSES[verdict]}",
         ),
         element("dl", *(_fact(name, fact) for name, fact in facts), class_="facts"),
