@@ -226,7 +226,13 @@ def gates_of(run: dict) -> list[dict]:
     unexplained = sum(not flip["explained"] for flip in run["flips"])
     return [
         gate(run, "nonfinite", run["nonfinite"], 0.0, "outputs that are NaN or infinite"),
-        gate(run, "weights", run["weights"]["count"], 0.0, "weights that differ from the checkpoint's in any bit"),
+        gate(
+            run,
+            "weights",
+            run["weights"] and run["weights"]["count"],
+            0.0,
+            "weights that differ from the checkpoint's in any bit",
+        ),
         gate(run, "semantic", semantic, 1e-9, "RMS difference in float64"),
         gate(run, "numeric", rms, max(3 * REFERENCE[run["precision"]], 2e-6), "RMS error to the oracle"),
         gate(run, "flips", unexplained, 0.0, "flips that no error explains"),

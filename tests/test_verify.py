@@ -229,3 +229,20 @@ def test_pictures_of_a_folder(verify, tmp_path) -> None:
     _, shown = verify(*CHOSEN, "--images", tmp_path / "pictures", code=3)
     assert "1 of 3 pictures can't be used" in shown
     assert "two.jpg" in shown
+
+
+def test_a_failure_is_located_and_explained(verify, artifacts, tmp_path) -> None:
+    """The port is the artifact itself, with one GELU as the standard has it by default."""
+    onnx = pytest.importorskip("onnx")
+    model = onnx.load(artifacts / "classifier" / "onnx" / "model.onnx")
+    (gelu, *_) = [node for node in model.graph.node if node.op_type == "Gelu"]
+    del gelu.attribute[:]
+    onnx.save(model, tmp_path / "erf.onnx")
+    report, shown = verify(
+        "--backends", "flax", "--variant", "classifier", "--port", f"x={tmp_path / 'erf.onnx'}", code=1
+    )
+    run = of(report, "port:x/classifier/float32/cpu")
+    assert "GELU is erf" in run.diagnosis
+    assert "gelu" in run.diagnosis.partition(";")[0]
+    assert run.growth[-1].relative > 1e-5 > run.growth[-1].rounding
+    assert run.diagnosis in shown
