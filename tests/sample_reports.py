@@ -223,6 +223,7 @@ def gates_of(run: dict) -> list[dict]:
         return [gate(run, "ran", None, None, run["reason"])]
     rms = run["relative"] and run["relative"]["rms"]
     semantic = run["semantic"] and run["semantic"]["relative"]
+    different = run["weights"] and run["weights"]["count"]
     unexplained = sum(not flip["explained"] for flip in run["flips"])
     return [
         gate(run, "nonfinite", run["nonfinite"], 0.0, "outputs that are NaN or infinite"),
