@@ -230,7 +230,7 @@ def gates_of(run: dict) -> list[dict]:
         gate(
             run,
             "weights",
-            run["weights"] and run["weights"]["count"],
+            different,
             0.0,
             "weights that differ from the checkpoint's in any bit",
         ),

@@ -23,6 +23,9 @@ from vitport.metrics import spread
 EXPLAINED = 0.05
 """Of the difference: a cause that leaves no more is named. Right ones measure 1e-5 to 1e-2, wrong ones 0.3 and more."""
 
+NEAR = 0.9
+"""A cause that leaves more of the difference than this is no help."""
+
 LIKELY = 0.5
 """A cause that leaves no more is said to be likely."""
 
@@ -122,7 +125,8 @@ def verdict(question: Question, causes: Sequence[Cause]) -> str:
     for cause in causes:
         if cause.planted[-1].fault.erratic and 1 / SIZE <= cause.size <= SIZE:
             return f"likely {cause.sentence}: that makes differences {cause.size:.2f} times as large"
-    return f"no known cause explains it: {size}; the nearest, {best.sentence}, {part}"
+    nearest = f"; the nearest, {best.sentence}, {part}" if best.ratio <= NEAR else ""
+    return f"no known cause explains it: {size}{nearest}"
 
 
 def names(cause: Cause, question: Question) -> bool:
