@@ -106,6 +106,15 @@ def test_in_float64_it_is_the_oracle_itself(subject, name, backend) -> None:
     assert "float64" in how
 
 
+def test_a_saved_model_too_large_for_a_graph_in_float64_is_measured_by_the_definition(subject, monkeypatch) -> None:
+    module, run = runners.module("saved_model"), subject("plain", "saved_model")
+    assert "own graph" in module.semantic(run, small.case("plain").images)[1]
+    monkeypatch.setattr(module.saved_model_double, "LARGEST", 10)
+    outputs, how = module.semantic(run, small.case("plain").images)
+    assert "definition" in how
+    assert relative(outputs, small.case("plain").oracle["logits"]) < SEMANTIC / 1000
+
+
 def of_an_artifact(*names: str) -> list[tuple[str, str]]:
     return [(name, backend) for name, backend in having(*names) if BACKENDS[backend].artifact]
 

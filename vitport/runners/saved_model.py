@@ -13,7 +13,7 @@ from vitport.backends import tensorflow
 from vitport.devices import Runner
 from vitport.formats import saved_model
 from vitport.parity.loss import slope
-from vitport.runners import Subject, matching, own, port_saved_model, precision_of, require
+from vitport.runners import Subject, matching, own, port_saved_model, precision_of, require, saved_model_double
 
 expected = own
 
@@ -47,11 +47,18 @@ def weights(subject: Subject) -> Params:
 
 
 def semantic(subject: Subject, images: Images) -> tuple[Logits, str] | None:
-    """The definition in TensorFlow with the variables of the SavedModel, whose graph is float32 for good."""
+    """The graph itself in float64, or the definition where it is too large for that.
+
+    None of a port, of whose constants nobody knows what they were rounded from.
+    """
     if subject.port:
         return None
-    taps = tensorflow.run(subject.architecture, weights(subject), images, subject.variant)
-    return taps[TAPS[subject.variant]], "the definition in TensorFlow with the SavedModel's variables, in float64"
+    model = _read(subject)  # a signature does not keep its variables alive
+    if sum(int(variable.shape.num_elements()) for variable in model.variables) > saved_model_double.LARGEST:
+        taps = tensorflow.run(subject.architecture, weights(subject), images, subject.variant)
+        return taps[TAPS[subject.variant]], "the definition in TensorFlow with the SavedModel's variables, in float64"
+    outputs = saved_model_double.run(model.signatures["serving_default"], subject.architecture, images)
+    return outputs, "the SavedModel's own graph, every float32 in it made float64"
 
 
 def gradients(subject: Subject, device: str, images: Images, labels: np.ndarray) -> Params:
