@@ -91,6 +91,13 @@ def parity(session: nox.Session) -> None:
 
 
 @nox.session
+def selftest(session: nox.Session) -> None:
+    """Plants every known fault in every backend, and requires each to be caught: two to three minutes on two cores."""
+    install(session)
+    session.run("vitport", "selftest", *session.posargs)
+
+
+@nox.session
 def reports(session: nox.Session) -> None:
     """Makes the committed reports anew: of conversions, of verifications, and of ports as others published them."""
     install(session)
