@@ -42,7 +42,7 @@ VARIANT = "classifier"
 IMAGES, BATCH, BATCHES = 3, 3, (1,)
 """Images that are drawn, how many at a time, and in which other batches."""
 
-MEASURES = ("noise", "weights", "semantic")
+MEASURES = ("noise", "weights", "labels", "semantic")
 """What is measured beside the outputs."""
 
 PATIENCE = 5.0
@@ -152,7 +152,7 @@ def _names(place: str, port: Manifest) -> list[str]:
 
 def _wanted(faults: Sequence[str], port: Manifest) -> set[str] | None:
     """Names of faults, the control among them; None for all of them."""
-    known = {*FAULTS, *planting.SLIPS, *HARMS, *TAMPERINGS, CONTROL}
+    known = {*FAULTS, *planting.SLIPS, *HARMS, *TAMPERINGS, planting.LABELS_SHIFTED, CONTROL}
     if faults:
         choose(faults, sorted(known), "fault")
     return {CONTROL, *faults} if faults else None
@@ -198,6 +198,7 @@ class _Lab:
             "backend": backend,
             "variant": VARIANT,
             "precision": "float32",
+            "labels": list(self._port.labels or ()),
             "batch": BATCH,
             "batches": BATCHES,
             "measures": MEASURES,

@@ -35,7 +35,7 @@ from vitport.runners import Inapplicable
 TIMEOUT = 1800.0
 """Seconds that one backend may take."""
 
-MEASURES = ("noise", "weights", "semantic", "gradients")
+MEASURES = ("noise", "weights", "labels", "semantic", "gradients")
 """What is measured of a backend beside its outputs, once, in float32."""
 
 GOLDEN_LIMIT = 1e-6
@@ -96,7 +96,10 @@ def verify(request: Request, watch: Watch, fetched: assets.Progress | None = Non
         truths, spreads = references(bench, tuple(dict.fromkeys(trial.variant for trial in trials)))
         if request.images == image_sets.GOLDEN:
             _hold_to_golden(port, asset, pictures, truths)
-        outcomes = [Outcome(trial, attempt(bench, trial, request.batches or (BATCH, *BATCHES))) for trial in trials]
+        outcomes = [
+            Outcome(trial, attempt(bench, trial, request.batches or (BATCH, *BATCHES), labels=_labels(port)))
+            for trial in trials
+        ]
         watch("report", f"writing {folder}")
         checkpoint = File(path=asset.url, sha256=asset.sha256, bytes=asset.bytes)
         case = Case(port, request.command, out, listed, checkpoint, pictures, named=bool(request.backends))
@@ -176,14 +179,18 @@ def _asked(request: Request, out: Path, listed: dict | None, asset: Asset) -> As
 def _pictures(port: Manifest, request: Request, scratch: Path, watch: Watch) -> tuple[ImageSet, Path]:
     """The images that all backends are fed, and the fixed ones, as files."""
     resolution = port.architecture.resolution
-    labels = port.labels if isinstance(port.labels, tuple) else ()
     tell = _sparingly(lambda done, total: watch("images", f"decoded {done} of {total}"))
     watch("images", request.images)
-    pictures = image_sets.write(request.images, resolution, scratch / "images.npy", request.count, labels, tell)
+    pictures = image_sets.write(request.images, resolution, scratch / "images.npy", request.count, _labels(port), tell)
     fixed = scratch / "fixed.npy"
     np.save(fixed, images.fixed(resolution))
     watch("images", "done")
     return pictures, fixed
+
+
+def _labels(port: Manifest) -> tuple[str, ...]:
+    """Names of the classes, where the manifest itself has them."""
+    return port.labels if isinstance(port.labels, tuple) else ()
 
 
 def _sparingly(tell: Callable[[int, int], None]) -> Callable[[int, int], None]:
@@ -216,11 +223,12 @@ def _reference(bench: Bench, oracle: Result, standard: Result, variant: str) -> 
 
 
 def attempt(
-    bench: Bench, trial: Trial, sizes: Sequence[int], measures: Sequence[str] = MEASURES
+    bench: Bench, trial: Trial, sizes: Sequence[int], measures: Sequence[str] = MEASURES, labels: Sequence[str] = ()
 ) -> Result | VitportError:
     """Runs a trial, or takes its outputs from an earlier run; the error where it can't be run.
 
     sizes: images at a time, then the other sizes that are tried. measures: of a thorough trial.
+    labels: names of the classes, where the manifest has them.
     """
     if trial.impossible:
         return Inapplicable(trial.impossible)
@@ -230,6 +238,7 @@ def attempt(
         "precision": trial.precision,
         "port": trial.port,
         "measures": list(measures) if trial.thorough else [],
+        "labels": list(labels),
         "batch": sizes[0],
         "batches": list(sizes[1:]),
         "subject": trial.sha256,

@@ -64,6 +64,9 @@ SETTINGS = MappingProxyType(
 )
 """Backend → fault of operations → what a folder's `config.json` says then: the operations are the client's own."""
 
+LABELS_SHIFTED, NAMING = "labels_shifted", ("timm", "transformers")
+"""A fault of folders that name their classes, and whose they are."""
+
 FEW = MappingProxyType({"flax": ("bfloat16", "positions_halved", "classes_permuted", "sign_flipped", "weight_nan")})
 """Faults of weights that are planted in a backend without an artifact of its own, which compiles for seconds."""
 
@@ -153,7 +156,8 @@ def names(backend: str, architecture: Architecture) -> list[str]:
     placed = [fault for fault in FAULTS.values() if fault.places(architecture)]
     operations = [fault.name for fault in placed if fault.operations and _takes(backend, fault.name)]
     leaves = [fault.name for fault in placed if fault.weights and fault.name in FEW.get(backend, FAULTS)]
-    return [CONTROL, *operations, *leaves, *(fault.name for fault in placed if fault.images), *SLIPS]
+    labels = [LABELS_SHIFTED] if backend in NAMING else []
+    return [CONTROL, *operations, *leaves, *labels, *(fault.name for fault in placed if fault.images), *SLIPS]
 
 
 def _takes(backend: str, fault: str) -> bool:
@@ -167,6 +171,8 @@ def sentence(name: str, architecture: Architecture) -> str:
     """What a fault is, in words."""
     if name in SLIPS:
         return SLIPS[name].sentence
+    if name == LABELS_SHIFTED:
+        return "every class has the name of the next"
     return FAULTS[name].typical(architecture).sentence if name in FAULTS else "nothing is planted"
 
 
@@ -203,7 +209,9 @@ def _measured(job: dict, name: str) -> dict:
     if BACKENDS[job["backend"]].artifact:
         folder.mkdir(parents=True)
         leaves = planted.weights(dict(params)) if planted else params
-        spec = Export(architecture=architecture, variant=job["variant"])
+        shift = int(name == LABELS_SHIFTED)
+        labels = tuple(job["labels"][shift:] + job["labels"][:shift])
+        spec = Export(architecture=architecture, variant=job["variant"], labels=labels or None)
         formats.module(BACKENDS[job["backend"]].artifact).export(spec, leaves, folder)
         _set(folder, SETTINGS.get(job["backend"], {}).get(name))
     return _measure(job, folder, f"{folder}.npz", job["measures"])

@@ -140,6 +140,12 @@ def config(spec: Export) -> dict:
     }
 
 
+def labels(folder: Path) -> list[str]:
+    """What the folder calls its classes, in their order; empty where it says nothing. Raises AssetError."""
+    names = read_config(folder / "config.json").get("pretrained_cfg", {}).get("label_names")
+    return [str(name) for name in names] if isinstance(names, list) else []
+
+
 def mlp_ratio(architecture: Architecture) -> float:
     """The ratio from which timm's `int(width * ratio)` makes the MLP's width; the quotient may truncate to less."""
     ratio = architecture.mlp_width / architecture.width

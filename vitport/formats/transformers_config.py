@@ -7,7 +7,7 @@ from pathlib import Path
 
 from vitport.architectures.vit import LAYER_NORM_EPS
 from vitport.formats import Export
-from vitport.formats.safetensors_file import write_config
+from vitport.formats.safetensors_file import read_config, write_config
 
 GELU = "gelu_pytorch_tanh"
 """transformers' name of the tanh GELU; its `gelu` is the erf one, which the weights were not trained with."""
@@ -19,6 +19,12 @@ def write(spec: Export, folder: Path) -> None:
     """Writes `config.json` and `preprocessor_config.json`."""
     write_config(folder / "config.json", config(spec))
     write_config(folder / "preprocessor_config.json", preprocessor(spec.architecture.resolution))
+
+
+def labels(folder: Path) -> list[str]:
+    """What the folder calls its classes, in their order. Raises AssetError where it has no such configuration."""
+    names = read_config(folder / "config.json").get("id2label")
+    return [str(names.get(str(index), "")) for index in range(len(names))] if isinstance(names, dict) else []
 
 
 def config(spec: Export) -> dict:

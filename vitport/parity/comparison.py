@@ -55,6 +55,11 @@ def numbers(outputs: Logits, truth: Truth) -> dict:
     """The fields of `Run` that outputs alone give. Raises ValueError where the shapes differ."""
     if outputs.shape != truth.outputs.shape:
         raise ValueError(f"it returned {outputs.shape}, the oracle {truth.outputs.shape}")
+    with np.errstate(invalid="ignore", over="ignore"):  # NaN is counted, and null in every other number
+        return _numbers(outputs, truth)
+
+
+def _numbers(outputs: Logits, truth: Truth) -> dict:
     delta = np.abs(np.subtract(outputs, truth.outputs, dtype=np.float64))
     found = {
         "nonfinite": int(outputs.size - np.isfinite(outputs).sum()),

@@ -14,6 +14,7 @@ GATES = {
     "definition": "RMS difference of the shared definition from the oracle, both in float64, relative to the spread",
     "nonfinite": "outputs that are NaN or infinite",
     "weights": "leaves of which a bit differs from the checkpoint's",
+    "labels": "classes that have another name than in the manifest",
     "semantic": "RMS difference from the oracle in float64, relative to the spread",
     "numeric": "RMS error to the oracle, relative to the spread",
     "flips": "images whose best output is another without their error explaining it",

@@ -95,6 +95,8 @@ def _measured(run: Run, report: Report, policy: Policy, today: date) -> dict[str
     }
     if run.weights:
         found["weights"] = Measured(run.weights.count, detail=", ".join(run.weights.different[:3]))
+    if run.labels:
+        found["labels"] = Measured(run.labels.count, detail=", ".join(map(str, run.labels.different[:3])))
     if run.semantic:
         found["semantic"] = Measured(run.semantic.relative, detail=run.semantic.how)
     if run.noise:

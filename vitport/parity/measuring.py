@@ -202,6 +202,16 @@ def weights(opened: Opened) -> dict:
     return {"weights": {"leaves": len(ours), "different": different[:10], "count": len(different)}}
 
 
+def labels(opened: Opened) -> dict:
+    """Classes that the artifact calls otherwise than the manifest, where both name them."""
+    expected = opened.job["labels"]
+    if not expected or opened.subject.variant != "classifier" or not hasattr(opened.module, "labels"):
+        return {}
+    found = opened.module.labels(opened.subject)
+    wrong = [index for index, name in enumerate(expected) if found[index : index + 1] != [name]]
+    return {"labels": {"classes": len(expected), "different": wrong[:10], "count": len(wrong)}}
+
+
 def semantic(opened: Opened) -> dict:
     """The outputs in float64, where the backend has a way to them."""
     if not hasattr(opened.module, "semantic"):
@@ -224,6 +234,7 @@ def gradient_errors(opened: Opened) -> dict:
 MEASURES: dict[str, Callable[[Opened], dict]] = {
     "noise": noise,
     "weights": weights,
+    "labels": labels,
     "semantic": semantic,
     "gradients": gradient_errors,
 }

@@ -227,6 +227,17 @@ class Weights(_Model):
     """How many differ."""
 
 
+class Labels(_Model):
+    """What the artifact calls its classes, beside the manifest."""
+
+    classes: Count
+    """Compared."""
+    different: list[int]
+    """Those with another name, ten at most."""
+    count: Count
+    """How many have."""
+
+
 class Semantic(_Model):
     """Is it the same function? In float64, against the oracle."""
 
@@ -367,6 +378,8 @@ class Run(_Model):
     """Of the differences."""
     weights: Weights | None = None
     """Null where the weights can't be read back."""
+    labels: Labels | None = None
+    """Null where the artifact or the manifest names no classes."""
     semantic: Semantic | None = None
     """Null where it can't be run in float64."""
     noise: Noise | None = None

@@ -7,7 +7,7 @@ from vitport.metrics import error
 from vitport.parity.bench import Result, Untrusted
 from vitport.parity.comparison import Truth, number, numbers
 from vitport.parity.loss import LOSSES
-from vitport.parity.report_schema import BatchNoise, Gradient, Gradients, Noise, Run, Semantic, Speed, Weights
+from vitport.parity.report_schema import BatchNoise, Gradient, Gradients, Labels, Noise, Run, Semantic, Speed, Weights
 from vitport.parity.trials import Trial
 from vitport.runners import Inapplicable
 
@@ -75,6 +75,8 @@ def _thorough(trial: Trial, result: Result, truth: Truth) -> dict:
         found["noise"] = Noise(repeat=repeat, batches=others)
     if "weights" in facts:
         found["weights"] = Weights(**facts["weights"])
+    if "labels" in facts:
+        found["labels"] = Labels(**facts["labels"])
     if "how" in facts:
         found["semantic"] = Semantic(relative=_relative(result.arrays["semantic"], truth), how=facts["how"])
     if "gradients" in facts:

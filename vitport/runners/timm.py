@@ -9,6 +9,7 @@ from vitport.architectures.hybrid import GROUP_NORM_EPS
 from vitport.arrays import Images, Logits, Params, Taps
 from vitport.devices import Runner
 from vitport.errors import AssetError
+from vitport.formats import safetensors_timm
 from vitport.formats.safetensors_timm import STD_CONV_KERNEL, rescale, rescale_slope
 from vitport.layouts import timm as layout
 from vitport.layouts.transfer import restore
@@ -33,6 +34,11 @@ def expected(subject: Subject) -> Params:
     """The checkpoint's leaves, StdConv kernels rescaled for timm's epsilon."""
     leaves = own(subject)
     return leaves | {name: rescale(leaf) for name, leaf in leaves.items() if STD_CONV_KERNEL.search(name)}
+
+
+def labels(subject: Subject) -> list[str]:
+    """What its classes are called."""
+    return safetensors_timm.labels(subject.folder)
 
 
 def semantic(subject: Subject, images: Images) -> tuple[Logits, str]:

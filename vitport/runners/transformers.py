@@ -12,6 +12,7 @@ from transformers.models.vit import ViTForImageClassification  # noqa: F401, els
 from vitport.arrays import Images, Logits, Params, Taps
 from vitport.devices import Runner
 from vitport.errors import AssetError
+from vitport.formats import transformers_config
 from vitport.layouts import huggingface
 from vitport.runners import Subject, own, require, restored, torch_models
 from vitport.runners.torch_models import Model
@@ -30,6 +31,11 @@ def open(subject: Subject, device: str, precision: str) -> Runner:
 def weights(subject: Subject) -> Params:
     """The file's tensors in the checkpoint's names and axes."""
     return restored(subject, huggingface)
+
+
+def labels(subject: Subject) -> list[str]:
+    """What its classes are called."""
+    return transformers_config.labels(subject.folder)
 
 
 def semantic(subject: Subject, images: Images) -> tuple[Logits, str]:
