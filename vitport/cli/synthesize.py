@@ -15,7 +15,13 @@ from vitport.cli.group import command
     "-o", "--output", type=click.Path(path_type=Path, dir_okay=False), required=True, help="The .npz to write."
 )
 @click.option("--seed", type=click.IntRange(0), default=0, show_default=True, help="Of the draw.")
-@click.option("--profile", type=click.Choice(["realistic", "stress"]), default="realistic", show_default=True)
+@click.option(
+    "--profile",
+    type=click.Choice(["realistic", "stress"]),
+    default="realistic",
+    show_default=True,
+    help="Weights like trained ones, or such as float32 has trouble with.",
+)
 @click.option("--force", is_flag=True, help="Replace an existing file.")
 @click.option("--json", "as_json", is_flag=True, help="Print the result as JSON.")
 @click.option("--quiet", is_flag=True, help="No progress.")
