@@ -1,5 +1,6 @@
 """Child processes that die, hang, lie and spam: each becomes one sentence of the right kind, and none survives."""
 
+import contextlib
 import os
 import signal
 import subprocess
@@ -255,3 +256,23 @@ def test_the_proof_sees_no_gpu_that_was_not_asked_for(scratch, monkeypatch):
     run(scratch, "yardstick")
     asked = {name: seen[name] for name in ("CUDA_VISIBLE_DEVICES", "JAX_PLATFORMS", "NVIDIA_TF32_OVERRIDE")}
     assert asked == {"CUDA_VISIBLE_DEVICES": "-1", "JAX_PLATFORMS": "cpu", "NVIDIA_TF32_OVERRIDE": "0"}
+
+
+def test_whoever_is_to_be_alone_waits_for_the_other(scratch):
+    """Or two copies of a large checkpoint would be in memory at once."""
+    told = []
+    yardsticks = [Job(name, "health", {"package": "numpy"}, alone=True) for name in ("one", "other")]
+    plain = jobs._Group().turn(Job("x", "health", {}))
+    assert isinstance(plain, contextlib.nullcontext)
+    real = jobs.subprocess.Popen
+
+    def watched(command, **options):
+        told.append("begins")
+        return real(command, **options)
+
+    jobs.subprocess.Popen = watched
+    try:
+        jobs.run(yardsticks, scratch, lambda name, text: told.append(text), 60.0)
+    finally:
+        jobs.subprocess.Popen = real
+    assert told == ["begins", "done", "begins", "done"]

@@ -182,6 +182,7 @@ def test_artifacts_of_another_checkpoint(verify, tmp_path) -> None:
 
 
 MISTAKES = {
+    ("--artifacts", "nowhere"): "nowhere holds no artifacts.json; make it first: vitport convert digits",
     ("--backends", "onx"): "unknown backend 'onx'; did you mean onnx",
     ("--backends", "timm"): "has none; make it: vitport convert",
     ("--precision", "int8"): "unknown precision 'int8'",

@@ -40,6 +40,10 @@ from vitport.opsets import OPSETS
 TIMEOUT = 3600.0
 """Seconds that one framework may take over one format."""
 
+LARGEST_TOGETHER = 2_000_000_000
+"""Bytes of a checkpoint of which two frameworks may hold copies at once: H/14 (2.5 GB) took 10.4 GB so, and 8 are
+what a machine for it must have."""
+
 WITNESSES = ("oracle", "yardstick")
 """Tasks of `worker.py` that the exporters' results are held to."""
 
@@ -160,7 +164,8 @@ def run_jobs(port: Manifest, asset: Asset, stage: Path, watch: Watch, request: R
     }
     exports = [_export_job(port, asset, stage, name, shared, request.device) for name in port.formats]
     witnesses = [Job(task, task, {**shared, "outputs": str(scratch / f"{task}.npz")}) for task in WITNESSES]
-    return jobs.run([*exports[:1], *witnesses, *exports[1:]], scratch, watch, request.timeout)
+    each = [replace(job, alone=asset.bytes > LARGEST_TOGETHER) for job in (*exports[:1], *witnesses, *exports[1:])]
+    return jobs.run(each, scratch, watch, request.timeout)
 
 
 def _export_job(port: Manifest, asset: Asset, stage: Path, name: str, shared: dict, device: str) -> Job:

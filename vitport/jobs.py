@@ -97,7 +97,7 @@ class _Group:
     """The children that run now; after `kill` no other may start."""
 
     def __init__(self) -> None:
-        self._lock, self._gpu = threading.Lock(), threading.Lock()
+        self._lock, self._turn = threading.Lock(), threading.Lock()
         self._running: set[subprocess.Popen] = set()
         self._dead = False
 
@@ -109,9 +109,9 @@ class _Group:
             self._running.add(child)
             return child
 
-    def turn(self, device: str) -> contextlib.AbstractContextManager:
-        """One child at a time has the GPU."""
-        return self._gpu if device == "cuda" else contextlib.nullcontext()
+    def turn(self, job: Job) -> contextlib.AbstractContextManager:
+        """One child at a time has the GPU, or the machine to itself."""
+        return self._turn if job.device == "cuda" or job.alone else contextlib.nullcontext()
 
     def forget(self, child: subprocess.Popen) -> None:
         with self._lock:
@@ -135,7 +135,7 @@ def _run(job: Job, scratch: Path, watch: Watch, timeout: float, group: _Group) -
     specification = scratch / f"{job.name}.job.json"
     facts = {"task": job.task, "device": job.device, "result": str(result), "parent": os.getpid()}
     specification.write_text(json.dumps({**job.arguments, **facts}))
-    with group.turn(job.device), log.open("wb") as errors:
+    with group.turn(job), log.open("wb") as errors:
         child = group.start(
             [sys.executable, "-P", "-m", job.program, str(specification)],
             stdin=subprocess.DEVNULL,

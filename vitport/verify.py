@@ -81,8 +81,11 @@ def verify(request: Request, watch: Watch, fetched: assets.Progress | None = Non
     folder = request.report or Path("reports") / port.name
     rendering.prepare(folder)
     listed = whole(out, watch)
-    if listed is None and request.artifacts:
-        raise UsageError(f"{out} holds no {artifacts.LISTING}; make it first: vitport convert --out {out}")
+    if listed is None and (request.artifacts or not (request.backends or request.ports)):
+        raise UsageError(
+            f"{out} holds no {artifacts.LISTING}; make it first: vitport convert {port.name} --out {out}, or name "
+            f"backends that run the checkpoint itself: --backends flax,torch"
+        )
     if listed:
         port = manifest.with_resolution(port, listed["resolution"])
     require("the oracle", ORACLE_PACKAGES)
