@@ -258,21 +258,18 @@ def test_the_proof_sees_no_gpu_that_was_not_asked_for(scratch, monkeypatch):
     assert asked == {"CUDA_VISIBLE_DEVICES": "-1", "JAX_PLATFORMS": "cpu", "NVIDIA_TF32_OVERRIDE": "0"}
 
 
-def test_whoever_is_to_be_alone_waits_for_the_other(scratch):
+def test_whoever_is_to_be_alone_waits_for_the_other(scratch, monkeypatch):
     """Or two copies of a large checkpoint would be in memory at once."""
-    told = []
-    yardsticks = [Job(name, "health", {"package": "numpy"}, alone=True) for name in ("one", "other")]
-    plain = jobs._Group().turn(Job("x", "health", {}))
-    assert isinstance(plain, contextlib.nullcontext)
+    started, alive = [], []
     real = jobs.subprocess.Popen
 
     def watched(command, **options):
-        told.append("begins")
-        return real(command, **options)
+        alive.append(sum(child.poll() is None for child in started))
+        started.append(real(command, **options))
+        return started[-1]
 
-    jobs.subprocess.Popen = watched
-    try:
-        jobs.run(yardsticks, scratch, lambda name, text: told.append(text), 60.0)
-    finally:
-        jobs.subprocess.Popen = real
-    assert told == ["begins", "done", "begins", "done"]
+    monkeypatch.setattr(jobs.subprocess, "Popen", watched)
+    alone = [Job(name, "health", {"package": "numpy"}, alone=True) for name in ("one", "other")]
+    jobs.run(alone, scratch, lambda name, text: None, 60.0)
+    assert alive == [0, 0]
+    assert isinstance(jobs._Group().turn(Job("x", "health", {})), contextlib.nullcontext), "others go side by side"
