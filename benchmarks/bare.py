@@ -38,9 +38,9 @@ def onnx(folder: Path) -> Call:
 def timm(folder: Path) -> Call:
     import torch
 
-    from vitport.runners.torchvision_operators import install
+    from vitport.runners.torchvision_operators import declare
 
-    install()
+    declare()
     import timm
 
     model = timm.create_model(f"local-dir:{folder}", pretrained=True).eval()
@@ -49,9 +49,9 @@ def timm(folder: Path) -> Call:
 
 
 def transformers(folder: Path) -> Call:
-    from vitport.runners.torchvision_operators import install
+    from vitport.runners.torchvision_operators import declare
 
-    install()
+    declare()
     from transformers import ViTForImageClassification
 
     model = ViTForImageClassification.from_pretrained(folder).eval()

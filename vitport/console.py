@@ -192,7 +192,7 @@ def diagnosis(diagnosis: Any) -> None:
         for name in ("float32 products", "providers", "threads", "built for"):
             if name in each.says:
                 print(f"{each.package}, {name}: {each.says[name]}")
-    print(f"GPU: {diagnosis.gpu or 'the driver shows one'}")
+    print(f"GPU: {f'none, {diagnosis.gpu}' if diagnosis.gpu else 'the driver shows one'}")
     for each in diagnosis.findings:
         if each.remedy:
             print(f"\n{each.package} {'is missing' if each.state == 'missing' else 'does not work'}: {each.remedy}")

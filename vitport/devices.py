@@ -87,14 +87,14 @@ def absent(framework: str, said: str) -> EnvironmentFault:
 
 def require(device: str) -> None:
     """EnvironmentFault where this machine has no such device; imports no framework."""
-    reason = _no_gpu() if device == "cuda" else None
+    reason = no_gpu() if device == "cuda" else None
     if reason:
         raise EnvironmentFault(
             f"--device cuda was asked for, but {reason}; leave it out to prove the artifacts on the CPU"
         )
 
 
-def _no_gpu() -> str | None:
+def no_gpu() -> str | None:
     """Why the NVIDIA driver has no GPU for us; None where it has."""
     try:
         driver = ctypes.CDLL(DRIVER)

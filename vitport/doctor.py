@@ -70,7 +70,12 @@ def diagnose(device: str, watch: Watch, packages: Sequence[str] = PACKAGES) -> D
     """Asks every package. device: `cuda` lets them see a GPU, and one that sees none is then broken."""
     with tempfile.TemporaryDirectory(prefix="vitport-") as folder, ThreadPoolExecutor(PARALLEL) as pool:
         findings = tuple(pool.map(partial(_examine, device, Path(folder), watch), packages))
-    return Diagnosis(findings, _machine(), {name: os.environ[name] for name in SETTINGS if name in os.environ}, _gpu())
+    return Diagnosis(
+        findings,
+        _machine(),
+        {name: os.environ[name] for name in SETTINGS if name in os.environ},
+        devices.no_gpu() or "",
+    )
 
 
 def _examine(device: str, folder: Path, watch: Watch, package: str) -> Finding:
@@ -110,11 +115,3 @@ def _machine() -> dict[str, str]:
         "memory": f"{memory / 1e9:.1f} GB",
         "cache": f"{cache}, {shutil.disk_usage(place).free / 1e9:.1f} GB free",
     }
-
-
-def _gpu() -> str:
-    try:
-        devices.require("cuda")
-    except EnvironmentFault as error:
-        return str(error)
-    return ""

@@ -87,7 +87,7 @@ published:
   top1: {value: 80.5, source: s, pipeline: p}
   ports: [{where: timm, id: i, variant: classifier, same_weights: true, top1: 80, note: n}]
   corrections: [{claim: c, fact: f, source: s}]
-gates: {float32_ratio: 4, because: b}
+gates: {float32_ratio: 4, because: b, expires: 2027-01-31}
 """ % ("0" * 64)
 
 

@@ -115,8 +115,10 @@ def standard(job: dict) -> dict:
 
 def health(job: dict) -> dict:
     """What a package says of itself."""
-    from vitport.runners import health
+    from vitport.runners import health, torchvision_operators
 
+    if job["package"] in ("timm", "transformers"):
+        torchvision_operators.declare()
     formats.import_packages(job["package"], (job["package"],))
     return {"says": health.facts(job["package"])}
 
@@ -204,7 +206,7 @@ def weights(opened: Opened) -> dict:
 
 def labels(opened: Opened) -> dict:
     """Classes that the artifact calls otherwise than the manifest, where both name them."""
-    expected = opened.job["labels"]
+    expected = opened.job.get("labels")
     if not expected or opened.subject.variant != "classifier" or not hasattr(opened.module, "labels"):
         return {}
     found = opened.module.labels(opened.subject)

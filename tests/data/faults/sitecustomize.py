@@ -220,7 +220,7 @@ def _forged():
     def changed(job, *rest, **arrays):
         facts = left(job, *rest, **arrays)
         with open(job["outputs"], "r+b") as file:
-            file.seek(-1000, 2)
+            file.seek(-300, 2)
             file.write(b"x")
         return facts
 
