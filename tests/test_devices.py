@@ -19,6 +19,7 @@ from vitport.devices import Runner
 from vitport.errors import EnvironmentFault
 from vitport.format_table import FORMATS
 from vitport.formats import Export, onnx, saved_model, stablehlo, torch_module
+from vitport.jobs import Job
 
 REPORTED = {
     "cpu: PyTorch": "cpu",
@@ -178,10 +179,10 @@ def test_a_machine_with_a_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_one_child_at_a_time_has_the_gpu() -> None:
-    group = jobs._Group()
-    with group.turn("cuda"), group.turn("cpu"), group.turn("cpu"):
-        assert group.turn("cuda").acquire(blocking=False) is False
-    assert group.turn("cuda").acquire(blocking=False) is True
+    group, gpu, cpu = jobs._Group(), Job("x", "export", {}, "cuda"), Job("y", "export", {})
+    with group.turn(gpu), group.turn(cpu), group.turn(cpu):
+        assert group.turn(gpu).acquire(blocking=False) is False
+    assert group.turn(gpu).acquire(blocking=False) is True
 
 
 # The command.
