@@ -1,13 +1,11 @@
 """`vitport gate`: judges an old report by another policy. A pure function of two files; nothing is run."""
 
 from dataclasses import dataclass
-from datetime import date
 from pathlib import Path
 
 from vitport import rendering
 from vitport.parity import policy, report_file
-from vitport.parity.judging import judge
-from vitport.parity.policy import Policy
+from vitport.parity.judging import judged
 from vitport.parity.report_schema import Judgement, Report, Verdict
 
 
@@ -41,8 +39,3 @@ def gate(path: Path, policy_path: Path | None = None, folder: Path | None = None
         rendering.prepare(folder)
         rendering.write(found, folder)
     return Judged(found, report.judgement)
-
-
-def judged(report: Report, rules: Policy, today: date | None = None) -> Report:
-    """The same numbers under another judgement. today: for rules that expire."""
-    return report.model_copy(update={"judgement": judge(report, rules, today)})

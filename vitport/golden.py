@@ -19,11 +19,12 @@ from vitport.errors import AssetError, UsageError
 from vitport.formats import ORACLE_PACKAGES, require
 from vitport.jobs import Watch
 from vitport.parity import golden_file, image_sets, policy
-from vitport.parity.assembling import Case, Outcome, judged, report_of
+from vitport.parity.assembling import Case, Outcome, report_of
 from vitport.parity.bench import Bench
 from vitport.parity.comparison import Truth, number
 from vitport.parity.gate_rules import Rule
 from vitport.parity.golden_file import Answers, Golden
+from vitport.parity.judging import judged
 from vitport.parity.outputs_store import Store
 from vitport.parity.report_schema import File, Report, Spread
 from vitport.parity.trials import Asked, Trial, plan

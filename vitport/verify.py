@@ -22,11 +22,12 @@ from vitport.jobs import Watch
 from vitport.manifest import Manifest
 from vitport.metrics import error, spread
 from vitport.parity import golden_file, image_sets, policy
-from vitport.parity.assembling import Case, Outcome, judged, report_of
+from vitport.parity.assembling import Case, Outcome, report_of
 from vitport.parity.bench import Bench, Errand, Result
 from vitport.parity.comparison import Truth, number
 from vitport.parity.diagnosis import diagnosed
 from vitport.parity.image_sets import ImageSet
+from vitport.parity.judging import judged
 from vitport.parity.outputs_store import Store
 from vitport.parity.report_schema import File, Report, Spread
 from vitport.parity.trials import Asked, Port, Trial, plan

@@ -40,6 +40,9 @@ partial download behind it within the 255 that file systems allow."""
 LONGEST_RECORD = 10_000
 """Bytes; an address has at most 2000 characters in a manifest."""
 
+NO_LOCKS = (NotImplementedError, OSError)
+"""What filelock raises on a file system that has no locks: its word for that, not something unfinished here."""
+
 LOCK_WAIT = 900.0
 """Seconds that one process waits for another's download of the same file, before it makes its own."""
 
@@ -134,8 +137,7 @@ def exclusive(target: Path, tell: Callable[[str], None]) -> Iterator[None]:
     import filelock
 
     lock = filelock.FileLock(beside(target, LOCK))
-    # NotImplementedError is filelock's word for a file system that has no locks.
-    with contextlib.suppress(filelock.Timeout, NotImplementedError, OSError):
+    with contextlib.suppress(filelock.Timeout, *NO_LOCKS):
         try:
             lock.acquire(timeout=1)
         except filelock.Timeout:

@@ -9,7 +9,19 @@ from pathlib import Path
 
 from vitport import assets
 from vitport.assets import tarball
-from vitport.assets.cache import BAD, LOCK, OURS, PARTIAL, RECORD, UNPACKED, beside, record, refuse_foreign, remove
+from vitport.assets.cache import (
+    BAD,
+    LOCK,
+    NO_LOCKS,
+    OURS,
+    PARTIAL,
+    RECORD,
+    UNPACKED,
+    beside,
+    record,
+    refuse_foreign,
+    remove,
+)
 from vitport.assets.partial import OWNER, abandoned
 from vitport.errors import AssetError, OutputError, UsageError
 from vitport.manifest_errors import suggestion
@@ -172,7 +184,7 @@ def _alone(path: Path) -> Iterator[bool]:
     except filelock.Timeout:
         yield False
         return
-    except (NotImplementedError, OSError):  # a file system without locks
+    except NO_LOCKS:
         yield True
         return
     try:

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
-from datetime import UTC, date, datetime
+from datetime import UTC, datetime
 from itertools import combinations
 from pathlib import Path
 
@@ -15,7 +15,6 @@ from vitport.parity.bench import Result
 from vitport.parity.comparison import Truth, pair
 from vitport.parity.image_sets import ImageSet
 from vitport.parity.machine import machine
-from vitport.parity.policy import Policy
 from vitport.parity.report_schema import SCHEMA, File, Identity, Images, Judgement, Pair, Report, Run, Spread, Subject
 from vitport.parity.run_report import did_not_run, ran
 from vitport.parity.trials import Trial
@@ -71,11 +70,6 @@ def report_of(case: Case, outcomes: Sequence[Outcome], truths: dict[str, Truth],
         pairs=pairs,
         judgement=UNJUDGED,
     )
-
-
-def judged(report: Report, rules: Policy, today: date | None = None) -> Report:
-    """The report with its verdict by these rules."""
-    return report.model_copy(update={"judgement": judging.judge(report, rules, today)})
 
 
 def _identity(case: Case, trials: Sequence[Trial]) -> Identity:

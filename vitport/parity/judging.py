@@ -56,6 +56,11 @@ def judge(report: Report, policy: Policy, today: date | None = None) -> Judgemen
     )
 
 
+def judged(report: Report, policy: Policy, today: date | None = None) -> Report:
+    """The same numbers under this policy's judgement."""
+    return report.model_copy(update={"judgement": judge(report, policy, today)})
+
+
 def numeric_limit(run: Run, report: Report, policy: Policy, today: date) -> float | None:
     """What `numeric` allows this run, relative to the spread; None where there is no reference."""
     rule, scale = _rule("numeric", run, report, policy, today), reference_error(run, report.references[run.variant])
