@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from runs import DIGITS, assert_none_survives, convert, succeed
 
-from vitport.parity import report_schema
+from vitport.parity import report_schema, run_schema
 from vitport.parity.report_schema import Report
 
 ONNX = "onnx.classifier.float32.cpu"
@@ -46,7 +46,7 @@ def verify(artifacts: Path, cache: Path, tmp_path: Path):
     return run
 
 
-def of(report: Report, run: str) -> report_schema.Run:
+def of(report: Report, run: str) -> run_schema.Run:
     return next(each for each in report.runs if each.id == run)
 
 

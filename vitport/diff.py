@@ -9,7 +9,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from vitport.parity import report_file
-from vitport.parity.report_schema import Gate, Report, Run
+from vitport.parity.report_schema import Gate, Report
+from vitport.parity.run_schema import Run
 
 GROWTH = 1.5
 """Two float32 programs of one function differ by less, most of the time; more needs a reason."""

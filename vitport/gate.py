@@ -6,7 +6,8 @@ from pathlib import Path
 from vitport import rendering
 from vitport.parity import policy, report_file
 from vitport.parity.judging import judged
-from vitport.parity.report_schema import Judgement, Report, Verdict
+from vitport.parity.report_schema import Judgement, Report
+from vitport.parity.run_schema import Verdict
 
 
 @dataclass(frozen=True, slots=True)

@@ -33,8 +33,9 @@ from vitport.parity import image_sets, judging, policy
 from vitport.parity.bench import Bench, Errand, Result
 from vitport.parity.comparison import Truth, number
 from vitport.parity.outputs_store import Store
-from vitport.parity.report_schema import Judgement, Report, Run, Spread
+from vitport.parity.report_schema import Judgement, Report, Spread
 from vitport.parity.run_report import did_not_run, ran
+from vitport.parity.run_schema import Run
 from vitport.parity.trials import Trial, choose
 
 VARIANT = "classifier"

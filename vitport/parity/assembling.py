@@ -15,8 +15,9 @@ from vitport.parity.bench import Result
 from vitport.parity.comparison import Truth, pair
 from vitport.parity.image_sets import ImageSet
 from vitport.parity.machine import machine
-from vitport.parity.report_schema import SCHEMA, File, Identity, Images, Judgement, Pair, Report, Run, Spread, Subject
+from vitport.parity.report_schema import SCHEMA, File, Identity, Images, Judgement, Pair, Report, Spread, Subject
 from vitport.parity.run_report import did_not_run, ran
+from vitport.parity.run_schema import Run
 from vitport.parity.trials import Trial
 
 UNJUDGED = Judgement(verdict="NOT RUN", exit_code=0, policy={}, policy_sha256="", gates=[], runs={})

@@ -23,7 +23,7 @@ from vitport.parity.outputs_store import Store, key_of
 class Untrusted(BackendError):
     """A child's result can't be what it was asked for: another run's, of other images, or changed since.
 
-    cause: as `report_schema.Cause` has it.
+    cause: as `run_schema.Cause` has it.
     """
 
     def __init__(self, cause: str, message: str) -> None:

@@ -9,17 +9,8 @@ from jaxtyping import Float
 
 from vitport import metrics
 from vitport.arrays import Logits
-from vitport.parity.report_schema import (
-    Agreement,
-    Distribution,
-    Flip,
-    Histogram,
-    Number,
-    Pair,
-    Point,
-    Run,
-    Worst,
-)
+from vitport.parity.report_schema import Pair
+from vitport.parity.run_schema import Agreement, Distribution, Flip, Histogram, Number, Point, Run, Worst
 
 CONFIDENCE = 0.95
 """Of the bound on a rate of disagreement."""

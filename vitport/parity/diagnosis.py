@@ -6,7 +6,8 @@ from dataclasses import replace
 from vitport import bisect
 from vitport.errors import VitportError
 from vitport.jobs import Watch
-from vitport.parity.report_schema import Growth, Report, Run
+from vitport.parity.report_schema import Report
+from vitport.parity.run_schema import Growth, Run
 from vitport.parity.trials import PORT, Port
 
 MOST = 3

@@ -12,7 +12,8 @@ from datetime import date
 from vitport.errors import BackendError, EnvironmentFault, ParityError
 from vitport.parity.gate_rules import GATES, Rule
 from vitport.parity.policy import Policy
-from vitport.parity.report_schema import Gate, Judgement, Report, Run, Spread
+from vitport.parity.report_schema import Gate, Judgement, Report, Spread
+from vitport.parity.run_schema import Run
 
 REFERENCES = "references"
 """Where a gate is about the oracle and the definition, not about a run."""

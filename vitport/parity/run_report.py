@@ -7,7 +7,7 @@ from vitport.metrics import error
 from vitport.parity.bench import Result, Untrusted
 from vitport.parity.comparison import Truth, number, numbers
 from vitport.parity.loss import LOSSES
-from vitport.parity.report_schema import BatchNoise, Gradient, Gradients, Labels, Noise, Run, Semantic, Speed, Weights
+from vitport.parity.run_schema import BatchNoise, Gradient, Gradients, Labels, Noise, Run, Semantic, Speed, Weights
 from vitport.parity.trials import Trial
 from vitport.runners import Inapplicable
 

@@ -4,7 +4,7 @@ import math
 from collections.abc import Iterator, Sequence
 
 from vitport.chart import ERF_GELU
-from vitport.parity.report_schema import Flip, Growth, Histogram, Run
+from vitport.parity.run_schema import Flip, Growth, Histogram, Run
 from vitport.rendering import axes, summary
 from vitport.rendering.axes import BOTTOM, HEIGHT, LEFT, RIGHT, TOP, WIDTH, Axis
 from vitport.rendering.summary import number

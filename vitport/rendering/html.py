@@ -8,7 +8,8 @@ from itertools import groupby
 from pathlib import Path
 
 from vitport import svg
-from vitport.parity.report_schema import Report, Run
+from vitport.parity.report_schema import Report
+from vitport.parity.run_schema import Run
 from vitport.rendering import charts, parts, summary, tables
 from vitport.svg import element
 

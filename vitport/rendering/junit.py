@@ -7,7 +7,8 @@ from collections.abc import Iterable
 from xml.etree import ElementTree
 from xml.etree.ElementTree import Element, SubElement
 
-from vitport.parity.report_schema import Gate, Report, Run, Verdict
+from vitport.parity.report_schema import Gate, Report
+from vitport.parity.run_schema import Run, Verdict
 from vitport.rendering import summary
 
 OUTCOMES = ("failure", "error", "skipped")

@@ -1,6 +1,6 @@
 """What the page is put together from: sections, figures, badges and tables."""
 
-from vitport.parity.report_schema import Verdict
+from vitport.parity.run_schema import Verdict
 from vitport.rendering.tables import Column, Table
 from vitport.svg import element
 

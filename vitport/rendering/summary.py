@@ -3,7 +3,8 @@
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
-from vitport.parity.report_schema import Gate, Report, Run, Verdict
+from vitport.parity.report_schema import Gate, Report
+from vitport.parity.run_schema import Run, Verdict
 from vitport.wording import micro, one_line, size
 
 WORST_FIRST = ("FAIL", "NOT RUN", "PASS")

@@ -5,7 +5,8 @@ from dataclasses import dataclass
 from itertools import groupby
 from typing import Literal
 
-from vitport.parity.report_schema import BatchNoise, Flip, Gate, Gradient, Report, Run
+from vitport.parity.report_schema import Gate, Report
+from vitport.parity.run_schema import BatchNoise, Flip, Gradient, Run
 from vitport.rendering import summary
 from vitport.rendering.summary import factor, number, percent
 from vitport.wording import micro, size
