@@ -96,9 +96,18 @@ class Bench:
         value = self._child(errand, places)
         if found:
             value["gradients_reference"] = found["reference"]
-        outputs = Path(value.pop("outputs"))
-        self.store.save(key, value, outputs)
-        return Result(value, outputs)
+        result = Result(value, Path(value.pop("outputs")))
+        if self._sound(errand, result):
+            self.store.save(key, result.facts, result.path)
+        return result
+
+    def _sound(self, errand: Errand, result: Result) -> bool:
+        """Whether outputs are worth keeping: of another shape, or not finite, they may be of a moment."""
+        outputs = result.arrays.get("outputs")
+        if outputs is None:
+            return True
+        expected = (len(self.pictures.ids), self.architecture.output_width(errand.facts["variant"]))
+        return outputs.shape == expected and bool(np.isfinite(outputs).all())
 
     def _key(self, errand: Errand) -> str:
         depends = {**errand.facts, "task": errand.task, "device": errand.device}

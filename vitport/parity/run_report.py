@@ -24,10 +24,7 @@ CAUSES = (
 
 def did_not_run(trial: Trial, problem: VitportError) -> Run:
     """A trial without numbers."""
-    cause = (
-        problem.cause if isinstance(problem, Untrusted) else next(n for kind, n in CAUSES if isinstance(problem, kind))
-    )
-    return Run(**_head(trial), status="NOT RUN", cause=cause, reason=str(problem))
+    return Run(**_head(trial), status="NOT RUN", cause=_cause(problem), reason=str(problem))
 
 
 def ran(trial: Trial, result: Result, truth: Truth) -> Run:
