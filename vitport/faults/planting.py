@@ -28,6 +28,7 @@ from vitport.faults import FAULTS, Planted
 from vitport.faults.operations import shortened
 from vitport.formats import Export
 from vitport.job_arguments import model_of, say
+from vitport.layouts import huggingface, timm
 from vitport.parity import measuring
 
 CONTROL = "none"
@@ -64,8 +65,13 @@ SETTINGS = MappingProxyType(
 )
 """Backend → fault of operations → what a folder's `config.json` says then: the operations are the client's own."""
 
-LABELS_SHIFTED, NAMING = "labels_shifted", ("timm", "transformers")
-"""A fault of folders that name their classes, and whose they are."""
+LABELS_SHIFTED = "labels_shifted"
+"""A fault of folders that name their classes."""
+
+NAMING = MappingProxyType(
+    {"timm": timm, "transformers": huggingface, "onnx": huggingface, "onnx-reference": huggingface}
+)
+"""Backend whose folders name classes → the layout that says of which architectures they can."""
 
 FEW = MappingProxyType({"flax": ("bfloat16", "positions_halved", "classes_permuted", "sign_flipped", "weight_nan")})
 """Faults of weights that are planted in a backend without an artifact of its own, which compiles for seconds."""
@@ -156,7 +162,7 @@ def names(backend: str, architecture: Architecture) -> list[str]:
     placed = [fault for fault in FAULTS.values() if fault.places(architecture)]
     operations = [fault.name for fault in placed if fault.operations and _takes(backend, fault.name)]
     leaves = [fault.name for fault in placed if fault.weights and fault.name in FEW.get(backend, FAULTS)]
-    labels = [LABELS_SHIFTED] if backend in NAMING else []
+    labels = [LABELS_SHIFTED] if backend in NAMING and not NAMING[backend].inapplicable(architecture) else []
     return [CONTROL, *operations, *leaves, *labels, *(fault.name for fault in placed if fault.images), *SLIPS]
 
 

@@ -210,6 +210,8 @@ def labels(opened: Opened) -> dict:
     if not expected or opened.subject.variant != "classifier" or not hasattr(opened.module, "labels"):
         return {}
     found = opened.module.labels(opened.subject)
+    if found is None:
+        return {}
     wrong = [index for index, name in enumerate(expected) if found[index : index + 1] != [name]]
     return {"labels": {"classes": len(expected), "different": wrong[:10], "count": len(wrong)}}
 

@@ -4,7 +4,7 @@
     open(subject, device, precision) -> Runner          ready to run; EnvironmentFault, AssetError
     weights(subject) -> Params                          the artifact's own, under the checkpoint's names and axes
     semantic(subject, images) -> tuple[Logits, str]     in float64, and what was run
-    labels(subject) -> list[str]                        what the artifact calls its classes; empty where it does not
+    labels(subject) -> list[str] | None                 what the artifact calls its classes; None where it can't
     gradients(subject, device, images, labels) -> Params
                                                         of `loss`, in float32, by leaf of the checkpoint and `images`
     taps(subject, images) -> tuple[Taps, str]           the artifact's own intermediates, in float32 on the CPU, under

@@ -20,7 +20,9 @@ from vitport.architectures.hybrid import STD_CONV_EPS
 from vitport.arrays import Images, Params, Taps
 from vitport.backends.numpy import NumPyOps
 from vitport.format_table import FORMATS
+from vitport.formats import transformers_config
 from vitport.formats.safetensors_timm import STD_CONV_KERNEL
+from vitport.layouts import huggingface
 from vitport.runners import Subject, matching, own
 
 CONSTANT = "constant/"
@@ -64,6 +66,13 @@ def weights(subject: Subject) -> Params:
     """The initializers that are leaves, in the checkpoint's axes; those that are not there are missing."""
     stored = {tensor.name: numpy_helper.to_array(tensor) for tensor in _model(subject).graph.initializer}
     return {name: _canonical(name, stored[name], leaf.shape) for name, leaf in own(subject).items() if name in stored}
+
+
+def labels(subject: Subject) -> list[str] | None:
+    """What the configuration beside the file calls its classes; None of a port, and of a model that gets none."""
+    if subject.port or huggingface.inapplicable(subject.architecture):
+        return None
+    return transformers_config.labels(subject.folder)
 
 
 def expected(subject: Subject) -> Params:

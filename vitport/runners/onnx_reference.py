@@ -12,7 +12,7 @@ from vitport.format_table import FORMATS
 from vitport.formats import onnx_check
 from vitport.runners import Subject, onnx_graph, require
 
-weights, expected = onnx_graph.weights, onnx_graph.expected
+weights, expected, labels = onnx_graph.weights, onnx_graph.expected, onnx_graph.labels
 
 VERSIONS = {"onnx": onnx.__version__}
 
