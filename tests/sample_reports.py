@@ -289,8 +289,8 @@ def histogram(relative: np.ndarray) -> dict:
 
 def gradients(scale: float) -> dict:
     names = ("images", "embedding", *TAPS[1:-1], "head")
-    parts = [{"name": name, "relative": 1e-6 * scale, "reference": 9e-7} for name in names]
-    return {"loss": "mean softmax cross-entropy against i % 10", "images": 2, "parts": parts}
+    parts = [{"name": name, "relative": 1e-6 * scale, "reference": 9e-7, "semantic": 4e-14 * scale} for name in names]
+    return {"loss": "mean softmax cross-entropy against i % 10", "images": 2, "parts": parts, "double": True}
 
 
 def growth(rms: float, wrong: bool) -> list[dict]:

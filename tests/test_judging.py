@@ -108,6 +108,33 @@ def test_the_worst_part_of_the_gradients_counts() -> None:
     assert run["gradients"]["parts"][4]["name"] in found.reason
 
 
+def test_a_wrong_gradient_in_float64_fails_where_float32_says_nothing() -> None:
+    run = samples.run("torch", "classifier")
+    part = run["gradients"]["parts"][0]
+    part["semantic"] = 2e-9
+    (found,) = [each for each in judge(run).gates if each.gate == "semantic_gradients"]
+    assert (found.verdict, found.measured) == ("FAIL", 2e-9)
+    part["semantic"] = None
+    assert judge(run).verdict == "FAIL"
+
+
+def test_float64_gradients_that_were_not_measured_are_no_pass() -> None:
+    run = samples.run("torch", "classifier")
+    run["gradients"]["double"] = False
+    assert judge(run).runs[run["id"]] == "NOT RUN"
+
+
+def test_a_hybrids_float32_gradients_count_where_no_relu_lies_in_front() -> None:
+    hybrid = {"resnet": {"depths": [3, 4, 9]}}
+    run = samples.run("torch", "classifier")
+    images, embedding, *_ = run["gradients"]["parts"]
+    images["relative"] = 0.1
+    assert judge(run).verdict == "FAIL"
+    assert judge(run, architecture=hybrid).verdict == "PASS"
+    embedding["relative"] = 0.1
+    assert judge(run, architecture=hybrid).verdict == "FAIL"
+
+
 def test_an_unexplained_flip_is_a_bug_in_the_harness() -> None:
     flip = {"image": "x", "expected": 1, "found": 2, "margin": 1.0, "delta": 0.1, "explained": False}
     assert gate(judge(onnx(put("flips", [flip]))), "flips") == "FAIL"

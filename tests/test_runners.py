@@ -21,6 +21,7 @@ from vitport.devices import Runner
 from vitport.errors import AssetError, EnvironmentFault
 from vitport.formats import Export, safetensors_file
 from vitport.layouts import huggingface, timm
+from vitport.parity import measuring
 from vitport.parity.gradient_parts import part_of
 from vitport.reference import flax_vit
 from vitport.runners import Inapplicable, Subject, precision_of
@@ -210,24 +211,33 @@ def differences(found: dict[str, np.ndarray], truth: dict[str, np.ndarray]) -> d
 
 SLOW = pytest.mark.slow
 
-EXACTLY = [("plain", "classifier"), ("stem", "features"), pytest.param("hybrid", "features", marks=SLOW)]
-
-
-@pytest.mark.parametrize(("name", "variant"), EXACTLY)
-def test_in_float64_the_gradients_are_those_of_flax(subject, name, variant) -> None:
-    torch, eager = pytest.importorskip("torch"), runners.module("torch")
-    model, images = eager._model(subject(name, "torch", variant)), small.case(name).images
-    found = eager.torch_models.gradients(model, "cpu", images, LABELS, variant, torch.float64)
-    worst = differences(eager.torch_models.canonical(found), slopes(name, variant))
-    assert max(worst.values()) < small.EXACT, max(worst, key=worst.get)
-
-
 WITH_GRADIENTS = [("plain", "classifier", backend) for backend in GRADIENTS]
 WITH_GRADIENTS += [
     ("plain", "features", "saved_model"),
     ("stem", "features", "timm"),
     ("stem", "features", "torchscript"),
 ]
+
+
+IN_FLOAT64 = [*WITH_GRADIENTS, ("stem", "classifier", "saved_model"), ("stem", "classifier", "torch")]
+IN_FLOAT64 += [pytest.param("hybrid", "features", backend, marks=SLOW) for backend in ("saved_model", "torch")]
+
+
+@pytest.mark.parametrize(("name", "variant", "backend"), IN_FLOAT64)
+def test_in_float64_the_gradients_are_those_of_flax(subject, name, variant, backend) -> None:
+    run = subject(name, backend, variant)
+    found = runners.module(backend).gradients(run, "cpu", small.case(name).images, LABELS, "float64")
+    assert {array.dtype.name for array in found.values()} == {"float64"}
+    worst = differences(found, slopes(name, variant))
+    assert max(worst.values()) < small.EXACT, max(worst, key=worst.get)
+
+
+def test_a_graph_too_large_for_float64_is_differentiated_as_the_definition(subject, monkeypatch) -> None:
+    module = runners.module("saved_model")
+    monkeypatch.setattr(module.saved_model_double, "LARGEST", 0)
+    found = module.gradients(subject("plain", "saved_model"), "cpu", small.case("plain").images, LABELS, "float64")
+    worst = differences(found, slopes("plain"))
+    assert max(worst.values()) < small.EXACT, max(worst, key=worst.get)
 
 
 @pytest.mark.parametrize(("name", "variant", "backend"), WITH_GRADIENTS)
@@ -378,6 +388,12 @@ def test_precision_is_of_the_weights_and_the_products(dtypes, tf32, precision) -
     assert precision_of(dtypes, tf32) == precision
 
 
+def test_the_users_flags_for_xla_come_after_ours(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("XLA_FLAGS", "--xla_gpu_autotune_level=4")
+    assert formats.environment("cuda")["XLA_FLAGS"].split() == [formats.UNTUNED, "--xla_gpu_autotune_level=4"]
+    assert "XLA_FLAGS" not in formats.environment("cpu")
+
+
 def test_tf32_is_not_overruled_by_the_workers_environment(monkeypatch: pytest.MonkeyPatch) -> None:
     assert formats.environment("cuda")["NVIDIA_TF32_OVERRIDE"] == "0"
     assert "NVIDIA_TF32_OVERRIDE" not in formats.environment("cuda", "tf32")
@@ -487,3 +503,14 @@ def test_a_folder_with_something_missing_is_refused(subject, tmp_path: Path) -> 
         less = Subject(whole.architecture, whole.variant, folder, whole.params)
         with pytest.raises(AssetError, match="bias"):
             runners.module(backend).open(less, "cpu", "float32")
+
+
+def test_the_first_batch_does_not_count_where_there_is_another(monkeypatch: pytest.MonkeyPatch) -> None:
+    clock = iter([0.0, 20.0, 20.5, 21.0])
+    monkeypatch.setattr(measuring.time, "perf_counter", lambda: next(clock))
+    pace = measuring.Pace(24)
+    pace(8)
+    assert pace.rate == 8 / 20
+    pace(16)
+    pace(24)
+    assert (pace.rate, pace.seconds) == (16.0, 21.0)

@@ -165,6 +165,15 @@ def test_a_missing_package_is_named_and_fails_only_who_asks_for_it(verify) -> No
     assert report.judgement.verdict == "PASS"
 
 
+def test_a_format_that_was_not_made_for_want_of_its_framework_is_said_and_excused(verify) -> None:
+    report, _ = verify("--variant", "classifier", VITPORT_HIDDEN="tensorflow")
+    run = of(report, "saved_model/classifier/float32/cpu")
+    assert (run.status, run.cause, run.required) == ("NOT RUN", "absent", False)
+    assert "tensorflow" in run.reason
+    assert report.judgement.verdict == "PASS"
+    assert not [each for each in report.runs if each.backend == "torchscript"]
+
+
 def test_a_precision_that_the_file_has_not_is_shown_and_not_required(verify) -> None:
     report, _ = verify(*CHOSEN, "--precision", "float32,bfloat16")
     run = of(report, "onnx/classifier/bfloat16/cpu")

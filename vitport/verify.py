@@ -31,7 +31,6 @@ from vitport.parity.judging import judged
 from vitport.parity.outputs_store import Store
 from vitport.parity.report_schema import File, Report, Spread
 from vitport.parity.trials import Asked, Port, Trial, plan
-from vitport.runners import Inapplicable
 
 TIMEOUT = 1800.0
 """Seconds that one backend may take."""
@@ -235,7 +234,7 @@ def attempt(
     labels: names of the classes, where the manifest has them.
     """
     if trial.impossible:
-        return Inapplicable(trial.impossible)
+        return trial.impossible
     facts = {
         "backend": trial.backend,
         "variant": trial.variant,

@@ -12,6 +12,7 @@ from vitport.architectures import Architecture, forward
 from vitport.architectures.ops import Padding
 from vitport.arrays import Images, Params, Taps
 from vitport.backends.numpy import CENTRINGS
+from vitport.parity.loss import slope
 
 Weight = tf.Tensor | tf.Variable
 """A leaf: a constant when the definition is only run, a variable in a SavedModel."""
@@ -25,6 +26,20 @@ def run(architecture: Architecture, params: Params, images: Images, variant: str
     weights = {name: tf.constant(np.asarray(leaf, dtype)) for name, leaf in params.items()}
     forward(architecture, ops, weights, tf.constant(images.astype(dtype)), variant)
     return {name: tensor.numpy() for name, tensor in ops.taps.items()}
+
+
+def gradients(
+    architecture: Architecture, params: Params, images: Images, labels: np.ndarray, variant: str, dtype: str = "float64"
+) -> Params:
+    """Of `parity.loss` by every leaf of `params`, under its name, and by the pixels, as `images`."""
+    leaves = {"images": images, **params}
+    leaves = {name: tf.constant(np.asarray(leaf, dtype)) for name, leaf in leaves.items()}
+    with tf.GradientTape() as tape:
+        tape.watch(leaves)
+        outputs = forward(architecture, TensorFlowOps(), leaves, leaves["images"], variant)
+    by_output = tf.constant(slope(outputs.numpy(), labels, variant))
+    found = tape.gradient(outputs, leaves, by_output, unconnected_gradients="zero")
+    return {name: array.numpy() for name, array in found.items()}
 
 
 class TensorFlowOps:

@@ -9,6 +9,7 @@
     load(folder, device) -> Runner                    reads them back, as a client would, in float32
 """
 
+import os
 import re
 from dataclasses import dataclass, field
 from importlib import import_module
@@ -22,6 +23,13 @@ from vitport.format_table import FORMATS
 
 TF32_OVERRIDE = "NVIDIA_TF32_OVERRIDE"
 """Environment variable of NVIDIA's libraries: 0 is full float32, whatever a framework asks them for."""
+
+XLA_FLAGS = "XLA_FLAGS"
+"""Environment variable of XLA; of a flag that is there twice the last counts."""
+
+UNTUNED = "--xla_gpu_autotune_level=0"
+"""XLA on a GPU tries kernels out and takes the fastest of that moment: other roundings from run to run, and three
+quarters of a minute for each batch size of S/16."""
 
 EVERYWHERE = {TF32_OVERRIDE: "0", "TF_CPP_MIN_LOG_LEVEL": "2"}
 
@@ -39,9 +47,16 @@ all of its memory, and float32 is float32 (on a GPU, TF32 is the default of Tens
 
 
 def environment(device: str, precision: str = "float32") -> dict[str, str]:
-    """Of a worker that may use `device`, before its interpreter starts; TF32 is left alone where it is asked for."""
-    fixed = ENVIRONMENTS[device]
-    return {name: value for name, value in fixed.items() if precision != "tf32" or name != TF32_OVERRIDE}
+    """Of a worker that may use `device`, before its interpreter starts.
+
+    TF32 is left alone where it is asked for, and the user's XLA flags come after ours.
+    """
+    fixed = dict(ENVIRONMENTS[device])
+    if precision == "tf32":
+        del fixed[TF32_OVERRIDE]
+    if device == "cuda":
+        fixed[XLA_FLAGS] = f"{UNTUNED} {os.environ.get(XLA_FLAGS, '')}".strip()
+    return fixed
 
 
 ORACLE_PACKAGES = ("jax", "flax")
@@ -53,7 +68,7 @@ OLDEST = MappingProxyType(
         "flax": "0.8.5",
         "jax": "0.4.30",
         "onnx": "1.21",
-        "onnxruntime": "1.20",
+        "onnxruntime": "1.21",
         "tensorflow": "2.18.1",
         "torch": "2.6",
     }

@@ -73,6 +73,8 @@ def start(path: Path, provider: str | tuple[str, dict[str, str]]) -> Any:
     VERSIONS["onnxruntime"] = onnxruntime.__version__
     if isinstance(provider, tuple) and provider[0] not in onnxruntime.get_available_providers():
         raise absent("ONNX Runtime", f"onnxruntime {onnxruntime.__version__}")
+    if isinstance(provider, tuple):
+        onnxruntime.preload_dlls()  # pip puts CUDA's libraries where no loader looks
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 3
     return onnxruntime.InferenceSession(str(path), options, providers=[provider])

@@ -75,7 +75,7 @@ def report_of(case: Case, outcomes: Sequence[Outcome], truths: dict[str, Truth],
 
 def _identity(case: Case, trials: Sequence[Trial]) -> Identity:
     """What another person needs to do it again."""
-    subjects = {(trial.name, trial.variant): _subject(trial, case) for trial in trials}
+    subjects = {(trial.name, trial.variant): _subject(trial, case) for trial in trials if trial.sha256}
     path, pictures = case.out / artifacts.LISTING, case.pictures
     return Identity(
         manifest=File(path=case.port.path.as_posix(), sha256=case.port.digest),
@@ -133,7 +133,8 @@ def _required(runs: list[Run], named: bool) -> list[Run]:
         return runs
     there = {run.backend for run in runs if run.status == "RAN"}
     formats = {BACKENDS[name].artifact for name in there if name in BACKENDS}
-    orphans = {run.id for run in runs if run.status == "NOT RUN" and _format(run) and _format(run) not in formats}
+    idle = [run for run in runs if run.status == "NOT RUN" and run.cause != "absent"]
+    orphans = {run.id for run in idle if _format(run) and _format(run) not in formats}
     return [run.model_copy(update={"required": True}) if run.id in orphans else run for run in runs]
 
 

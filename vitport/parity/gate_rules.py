@@ -21,6 +21,7 @@ GATES = {
     "repeat": "largest difference of a second run, relative to the spread",
     "batches": "largest difference in batches of another size, relative to the spread",
     "gradients": "RMS error of the worst part's gradient, relative to its own RMS",
+    "semantic_gradients": "RMS difference of the worst part's gradient in float64, relative to its own RMS",
 }
 """Name of each condition to what it measures. The oracle's spread is the scale of whatever is relative to it."""
 

@@ -11,9 +11,10 @@ from datetime import date
 
 from vitport.errors import BackendError, EnvironmentFault, ParityError
 from vitport.parity.gate_rules import GATES, Rule
+from vitport.parity.gradient_parts import smooth
 from vitport.parity.policy import Policy
 from vitport.parity.report_schema import Gate, Judgement, Report, Spread
-from vitport.parity.run_schema import Run
+from vitport.parity.run_schema import Gradients, Run
 
 REFERENCES = "references"
 """Where a gate is about the oracle and the definition, not about a run."""
@@ -110,11 +111,20 @@ def _measured(run: Run, report: Report, policy: Policy, today: date) -> dict[str
         if run.noise.batches:
             found["batches"] = Measured(_largest(_over(each.max, spread.spread) for each in run.noise.batches), limit)
     if run.gradients:
-        rule = _rule("gradients", run, report, policy, today)
-        parts = [(part, Measured(part.relative, part.reference, True)) for part in run.gradients.parts]
-        part, worst = max(parts, key=lambda pair: _excess(pair[1], rule))
-        found["gradients"] = Measured(worst.value, worst.scale, True, part.name)
+        lanes = _gradients(run.gradients, _stem(report))
+        for gate, parts in lanes.items():
+            rule = _rule(gate, run, report, policy, today)
+            found[gate] = max(parts, key=lambda part: _excess(part, rule))
     return found
+
+
+def _gradients(gradients: Gradients, stem: str) -> dict[str, list[Measured]]:
+    """What there is for the two gates on gradients, part by part."""
+    single = [
+        Measured(part.relative, part.reference, True, part.name) for part in gradients.parts if smooth(part.name, stem)
+    ]
+    double = [Measured(part.semantic, detail=part.name) for part in gradients.parts if gradients.double]
+    return {gate: parts for gate, parts in (("gradients", single), ("semantic_gradients", double)) if parts}
 
 
 def _held(run: str, rule: Rule, measured: Measured) -> Gate:

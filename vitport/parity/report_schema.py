@@ -131,7 +131,7 @@ class Gate(Model):
     run: str
     """Id of the run, or `references`."""
     gate: str
-    """ran, nonfinite, weights, semantic, numeric, flips, repeat, batches, gradients, or definition."""
+    """ran, definition, or another of `gate_rules.GATES`: nonfinite, weights, labels, semantic, numeric, flips …"""
     verdict: Verdict
     """PASS or FAIL; NOT RUN where there was nothing to judge."""
     measured: Number

@@ -9,9 +9,10 @@ from vitport.parity.comparison import Truth, number, numbers
 from vitport.parity.loss import LOSSES
 from vitport.parity.run_schema import BatchNoise, Gradient, Gradients, Labels, Noise, Run, Semantic, Speed, Weights
 from vitport.parity.trials import Trial
-from vitport.runners import Inapplicable
+from vitport.runners import Absent, Inapplicable
 
 CAUSES = (
+    (Absent, "absent"),
     (Inapplicable, "inapplicable"),
     (EnvironmentFault, "environment"),
     (Hung, "timeout"),
@@ -77,13 +78,22 @@ def _thorough(trial: Trial, result: Result, truth: Truth) -> dict:
     if "how" in facts:
         found["semantic"] = Semantic(relative=_relative(result.arrays["semantic"], truth), how=facts["how"])
     if "gradients" in facts:
-        reference = facts["gradients_reference"]
-        parts = [
-            Gradient(name=name, relative=number(value), reference=number(reference[name]))
-            for name, value in facts["gradients"].items()
-        ]
-        found["gradients"] = Gradients(loss=LOSSES[trial.variant], images=len(truth.fixed), parts=parts)
+        loss, parts = LOSSES[trial.variant], _parts(facts["gradients"], facts["gradients_reference"])
+        found["gradients"] = Gradients(loss=loss, images=len(truth.fixed), parts=parts, double=True)
     return found
+
+
+def _parts(errors: dict[str, dict[str, float]], reference: dict[str, float]) -> list[Gradient]:
+    """errors: by dtype and part of the network. reference: those of Flax in float32."""
+    return [
+        Gradient(
+            name=name,
+            relative=number(single),
+            reference=number(reference[name]),
+            semantic=number(errors["float64"][name]),
+        )
+        for name, single in errors["float32"].items()
+    ]
 
 
 def _relative(outputs: np.ndarray, truth: Truth) -> float | None:

@@ -20,11 +20,21 @@ Count = Annotated[int, Field(ge=0, lt=2**63)]
 """Of things, bytes or classes: a whole number that a float can hold."""
 
 Cause = Literal[
-    "environment", "device", "precision", "crashed", "timeout", "memory", "stale", "fed", "shape", "inapplicable"
+    "environment",
+    "device",
+    "precision",
+    "crashed",
+    "timeout",
+    "memory",
+    "stale",
+    "fed",
+    "shape",
+    "inapplicable",
+    "absent",
 ]
 """Why a run did not run: a package is missing; it ran elsewhere than asked; that precision is not to be had; it died,
-hung, ran out of memory; it left another run's result; was fed other images; returned another shape; the backend has no
-such artifact."""
+hung, ran out of memory; it left another run's result; was fed other images; returned another shape; the backend can't
+run so; nobody made its artifact here, for want of the framework."""
 
 
 class Model(BaseModel):
@@ -179,6 +189,8 @@ class Gradient(Model):
     """RMS difference from Flax in float64, relative to that gradient's own RMS."""
     reference: Size
     """The same of Flax in float32."""
+    semantic: Size = None
+    """The same of this run's artifact in float64."""
 
 
 class Gradients(Model):
@@ -190,6 +202,8 @@ class Gradients(Model):
     """On how many images."""
     parts: list[Gradient]
     """The input first, then the network in order."""
+    double: bool = False
+    """Whether they were measured in float64 too."""
 
 
 class Growth(Model):
@@ -213,7 +227,7 @@ class Speed(Model):
     infer: float
     """Seconds of the calls of the main run, together."""
     rate: float
-    """Images per second of the main run."""
+    """Images per second of the main run, without its first batch, in which frameworks compile, where it has more."""
     memory: Count
     """Bytes, the process's peak."""
 

@@ -12,8 +12,11 @@ from vitport import artifacts, runners
 from vitport.architectures import VARIANTS
 from vitport.backend_table import BACKENDS, PRECISIONS, Backend
 from vitport.devices import DEVICES
-from vitport.errors import UsageError
+from vitport.errors import EnvironmentFault, UsageError, VitportError
+from vitport.format_table import FORMATS, STANDARD
+from vitport.formats import require
 from vitport.manifest_errors import suggestion
+from vitport.runners import Absent, Inapplicable
 
 PORT = "port:"
 """Before the name of a published port."""
@@ -65,7 +68,7 @@ class Trial:
     sha256: str
     required: bool
     thorough: bool
-    impossible: str | None = None
+    impossible: VitportError | None = None
 
     @property
     def id(self) -> str:
@@ -128,7 +131,8 @@ def choose(asked: Sequence[str], known: Sequence[str], kind: str) -> tuple[str, 
 def _trials(row: Backend, precision: str, device: str, asked: Asked) -> Iterator[Trial]:
     """Of one backend: a trial a variant that it has something to run of."""
     wanted = choose(asked.variants, VARIANTS, "variant")
-    impossible = row.impossible(precision, device)
+    reason = row.impossible(precision, device)
+    impossible = Inapplicable(reason) if reason else None
     for variant, folder, digest in _subjects(row, asked):
         if variant in wanted:
             yield Trial(
@@ -143,10 +147,34 @@ def _trials(row: Backend, precision: str, device: str, asked: Asked) -> Iterator
                 thorough=precision == "float32",
                 impossible=impossible,
             )
-    if row.artifact and row.name in asked.backends and not list(_subjects(row, asked)):
+    if row.artifact and not list(_subjects(row, asked)):
+        yield from _absent(row, precision, device, wanted, asked)
+
+
+def _absent(row: Backend, precision: str, device: str, wanted: Sequence[str], asked: Asked) -> Iterator[Trial]:
+    """Of a standard format that was not made for want of its framework: a report that is silent of it would look whole.
+
+    Raises UsageError where it could have been made, and the backend is asked for by name.
+    """
+    if row.name in asked.backends:
         raise UsageError(
             f"--backends {row.name} runs {row.artifact}, and {asked.out} has none; make it: vitport convert"
         )
+    made = {entry["variant"] for entry in asked.listing["artifacts"]} if asked.listing else set()
+    problem = _wanting(row.artifact)
+    for variant in wanted:
+        if problem and variant in made and not asked.backends:
+            facts = {"folder": None, "sha256": "", "required": False, "thorough": False, "impossible": problem}
+            yield Trial(row.name, row.name, variant, precision, device, **facts)
+
+
+def _wanting(name: str) -> Absent | None:
+    """Why a standard format can't be made on this machine."""
+    try:
+        require(name, FORMATS[name].packages)
+    except EnvironmentFault as problem:
+        return Absent(f"{problem}. Without it there is no {name} here to run") if name in STANDARD else None
+    return None
 
 
 def _subjects(row: Backend, asked: Asked) -> Iterator[tuple[str, Path | None, str]]:
@@ -163,7 +191,8 @@ def _subjects(row: Backend, asked: Asked) -> Iterator[tuple[str, Path | None, st
 
 def _of_port(port: Port, precision: str, device: str) -> Trial:
     row = BACKENDS[port.backend]
-    impossible = row.impossible(precision, device)
+    reason = row.impossible(precision, device)
+    impossible = Inapplicable(reason) if reason else None
     name = f"{PORT}{port.name}"
     facts = {"folder": port.path, "sha256": port.sha256, "required": not impossible, "thorough": precision == "float32"}
     return Trial(name, port.backend, port.variant, precision, device, **facts, impossible=impossible)

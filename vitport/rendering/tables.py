@@ -143,6 +143,14 @@ def _gradient(run: Run) -> str | None:
     return f"{worst.name} {number(worst.relative)}"
 
 
+def _steepest(run: Run) -> str:
+    """The largest difference in float64, in millionths."""
+    if not run.gradients.double:
+        return NOTHING
+    found = [part.semantic for part in run.gradients.parts]
+    return micro(None if None in found else max(found))
+
+
 def references(report: Report) -> Table:
     """What the runs are judged by."""
     columns = (Column("variant"), Column("spread", "number"), Column("definition in float64", "number"))
@@ -208,6 +216,8 @@ def _gradients(title: str, group: list[Run]) -> Table:
     columns = (Column("part", "code"), Column("JAX float32", "number"))
     columns += tuple(Column(run.backend, "number") for run in group)
     rows = tuple((name, reference[name], *(_part(known[run.id].get(name)) for run in group)) for name in names)
+    if any(run.gradients.double for run in group):
+        rows += (("worst in float64", NOTHING, *map(_steepest, group)),)
     first = group[0].gradients
     note = f"Loss: {first.loss}, on {summary.many(first.images, 'image')}."
     return Table(title, columns, rows, note)

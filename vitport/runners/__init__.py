@@ -5,8 +5,9 @@
     weights(subject) -> Params                          the artifact's own, under the checkpoint's names and axes
     semantic(subject, images) -> tuple[Logits, str]     in float64, and what was run
     labels(subject) -> list[str] | None                 what the artifact calls its classes; None where it can't
-    gradients(subject, device, images, labels) -> Params
-                                                        of `loss`, in float32, by leaf of the checkpoint and `images`
+    gradients(subject, device, images, labels, dtype) -> Params
+                                                        of `loss`, by leaf of the checkpoint and `images`, in float32
+                                                        on the device or in float64 on the CPU
     taps(subject, images) -> tuple[Taps, str]           the artifact's own intermediates, in float32 on the CPU, under
                                                         the names and axes of the definition; and how they were found
 
@@ -35,7 +36,7 @@ from vitport.layouts.transfer import restore
 from vitport.runners import torchvision_operators
 from vitport.runners.ports import kind
 
-__all__ = ["Inapplicable", "Subject", "kind", "module", "own", "precision_of", "require", "restored"]
+__all__ = ["Absent", "Inapplicable", "Subject", "kind", "module", "own", "precision_of", "require", "restored"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,6 +62,10 @@ class Subject:
 
 class Inapplicable(EnvironmentFault):
     """This backend can't run this subject so: a precision that is not to be had, a variant that it has not."""
+
+
+class Absent(EnvironmentFault):
+    """The artifact that this backend runs was not made, and can't be on this machine for want of its framework."""
 
 
 def require(backend: str, device: str, precision: str) -> None:

@@ -54,24 +54,37 @@ def semantic(subject: Subject, images: Images) -> tuple[Logits, str] | None:
     if subject.port:
         return None
     model = _read(subject)  # a signature does not keep its variables alive
-    if sum(int(variable.shape.num_elements()) for variable in model.variables) > saved_model_double.LARGEST:
+    if not _fits(model):
         taps = tensorflow.run(subject.architecture, weights(subject), images, subject.variant)
         return taps[TAPS[subject.variant]], "the definition in TensorFlow with the SavedModel's variables, in float64"
     outputs = saved_model_double.run(model.signatures["serving_default"], subject.architecture, images)
     return outputs, "the SavedModel's own graph, every float32 in it made float64"
 
 
-def gradients(subject: Subject, device: str, images: Images, labels: np.ndarray) -> Params:
+def gradients(subject: Subject, device: str, images: Images, labels: np.ndarray, dtype: str = "float32") -> Params:
     """By leaf of the checkpoint, and `images`, through the `__call__` that Keras and fine-tuning use."""
     model = saved_model.read(subject.folder, device)
-    pixels, leaves = tf.constant(images), list(model.trainable_variables)
+    leaves = list(model.trainable_variables)
+    if dtype == "float64" and not _fits(model):
+        return tensorflow.gradients(subject.architecture, weights(subject), images, labels, subject.variant)
+    if dtype == "float64":
+        found = saved_model_double.gradients(model, subject, images, labels)
+    else:
+        found = _slopes(model, leaves, images, labels, subject.variant)
+    names = ["images", *(_leaf_name(leaf) for leaf in leaves)]
+    return dict(zip(names, found, strict=True))
+
+
+def _slopes(
+    model: Any, leaves: list[tf.Variable], images: Images, labels: np.ndarray, variant: str
+) -> list[np.ndarray]:
+    pixels = tf.constant(images)
     with tf.GradientTape() as tape:
         tape.watch(pixels)
         outputs = model(pixels, training=True)
-    by_output = tf.constant(slope(outputs.numpy(), labels, subject.variant))
+    by_output = tf.constant(slope(outputs.numpy(), labels, variant))
     found = tape.gradient(outputs, [pixels, *leaves], by_output, unconnected_gradients="zero")
-    names = ["images", *(_leaf_name(leaf) for leaf in leaves)]
-    return {name: array.numpy() for name, array in zip(names, found, strict=True)}
+    return [array.numpy() for array in found]
 
 
 def taps(subject: Subject, images: Images) -> tuple[Taps, str]:
@@ -87,6 +100,11 @@ def taps(subject: Subject, images: Images) -> tuple[Taps, str]:
     values = (value.numpy() for value in frozen.prune(frozen.inputs, tensors)(tf.constant(arrange(images))))
     kept = [value for value in values if matching.could_be(value.shape, guide)]
     return matching.match(subject, images, kept), "every tensor of the SavedModel's own graph"
+
+
+def _fits(model: Any) -> bool:
+    """Whether its own graph can be made float64."""
+    return sum(int(variable.shape.num_elements()) for variable in model.variables) <= saved_model_double.LARGEST
 
 
 def _leaf_name(variable: tf.Variable) -> str:

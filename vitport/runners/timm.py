@@ -43,23 +43,36 @@ def labels(subject: Subject) -> list[str]:
 
 def semantic(subject: Subject, images: Images) -> tuple[Logits, str]:
     """The same in float64, where it is known to be another function with those differences taken back."""
-    model = _model(subject)
-    model.module.double()
-    if not subject.architecture.resnet or subject.port:
+    model = _double(subject)
+    if not _differs(subject):
         return torch_models.in_double(model, images), "timm's own model, cast to float64"
-    _take_back(model.module, subject)
     how = "timm's own model, cast to float64, GroupNorm's epsilon 1e-6 and the rescaled kernels unrounded"
     return torch_models.in_double(model, images), how
 
 
-def gradients(subject: Subject, device: str, images: Images, labels: np.ndarray) -> Params:
+def gradients(subject: Subject, device: str, images: Images, labels: np.ndarray, dtype: str = "float32") -> Params:
     """By leaf of the checkpoint, and `images`; through the rescaling of StdConv kernels, which timm does not have."""
-    found = torch_models.gradients(_model(subject), device, images, labels, subject.variant)
+    model = _double(subject) if dtype == "float64" else _model(subject)
+    found = torch_models.gradients(model, device, images, labels, subject.variant, dtype)
     by_pixel, leaves = found.pop("images"), own(subject)
     shapes = {name: leaf.shape for name, leaf in leaves.items()}
     by_leaf = restore(layout.rows(subject.architecture, subject.variant), found, shapes)
     kernels = {name: rescale_slope(leaves[name], by_leaf[name]) for name in leaves if STD_CONV_KERNEL.search(name)}
     return {**by_leaf, **kernels, "images": by_pixel}
+
+
+def _differs(subject: Subject) -> bool:
+    """Whether timm is another function than the original, by what `formats/safetensors_timm.py` says of it."""
+    return bool(subject.architecture.resnet) and not subject.port
+
+
+def _double(subject: Subject) -> Model:
+    """timm's model cast to float64, its known differences taken back."""
+    model = _model(subject)
+    model.module.double()
+    if _differs(subject):
+        _take_back(model.module, subject)
+    return model
 
 
 def _take_back(module: torch.nn.Module, subject: Subject) -> None:

@@ -30,9 +30,10 @@ def semantic(subject: Subject, images: Images) -> tuple[Logits, str]:
     return torch_models.in_double(_model(subject), images), "the module itself, cast to float64"
 
 
-def gradients(subject: Subject, device: str, images: Images, labels: np.ndarray) -> Params:
+def gradients(subject: Subject, device: str, images: Images, labels: np.ndarray, dtype: str = "float32") -> Params:
     """By leaf of the checkpoint, and `images`."""
-    return torch_models.canonical(torch_models.gradients(_model(subject), device, images, labels, subject.variant))
+    found = torch_models.gradients(_model(subject), device, images, labels, subject.variant, dtype)
+    return torch_models.canonical(found)
 
 
 def taps(subject: Subject, images: Images) -> tuple[Taps, str]:

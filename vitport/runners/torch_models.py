@@ -93,12 +93,12 @@ class _Recorder(TorchDispatchMode):
 
 
 def gradients(
-    model: Model, device: str, images: Images, labels: np.ndarray, variant: str, dtype: torch.dtype = torch.float32
+    model: Model, device: str, images: Images, labels: np.ndarray, variant: str, dtype: str = "float32"
 ) -> Params:
     """Of the loss by every parameter, under its own name, and by the pixels, as `images` (n, r, r, 3)."""
-    place = torch_module.prepare(device)
-    model.module.to(place, dtype)
-    pixels = torch_module.pixels(images).to(place, dtype).requires_grad_()
+    place, kind = torch_module.prepare(device), getattr(torch, dtype)
+    model.module.to(place, kind)
+    pixels = torch_module.pixels(images).to(place, kind).requires_grad_()
     outputs = model.answer(pixels)
     outputs.backward(torch.from_numpy(slope(outputs.detach().cpu().numpy(), labels, variant)).to(place))
     found = {name: _slope(leaf) for name, leaf in model.module.named_parameters()}

@@ -43,21 +43,32 @@ def semantic(subject: Subject, images: Images) -> tuple[Logits, str]:
     return torch_models.in_double(_model(subject), images), "transformers' own model, cast to float64"
 
 
-def gradients(subject: Subject, device: str, images: Images, labels: np.ndarray) -> Params:
-    """By leaf of the checkpoint, and `images`.
+def gradients(subject: Subject, device: str, images: Images, labels: np.ndarray, dtype: str = "float32") -> Params:
+    """By leaf of the checkpoint, and `images`."""
+    model = _model(subject)
+    found = torch_models.gradients(model, device, images, labels, subject.variant, dtype)
+    by_pixel = found.pop("images")
+    model.module.to("cpu", torch.float32)
+    high = {name: array.astype(np.float32) for name, array in found.items()}
+    leaves = _renamed(subject, model, high)
+    if dtype == "float64":  # files have float32 only: two of them hold 48 bits
+        low = {name: (array - high[name]).astype(np.float32) for name, array in found.items()}
+        leaves = {name: leaves[name].astype(dtype) + leaf for name, leaf in _renamed(subject, model, low).items()}
+    return {**leaves, "images": by_pixel}
 
-    A model in memory has other names than its file, by the version of transformers. So the gradients take the weights'
+
+def _renamed(subject: Subject, model: Model, arrays: Params) -> Params:
+    """`arrays`, named as the model's parameters, by leaf of the checkpoint.
+
+    A model in memory has other names than its file, by the version of transformers. So the arrays take the weights'
     place, and transformers itself writes them.
     """
-    model = _model(subject)
-    found = torch_models.gradients(model, device, images, labels, subject.variant)
-    model.module.cpu()
     for name, leaf in model.module.named_parameters():
-        leaf.data = torch.from_numpy(found[name])
+        leaf.data = torch.from_numpy(arrays[name])
     with TemporaryDirectory() as folder:
         model.module.save_pretrained(folder, max_shard_size="1000GB")
         leaves = restored(replace(subject, folder=Path(folder)), huggingface)
-        return {name: np.array(leaf) for name, leaf in leaves.items()} | {"images": found["images"]}
+        return {name: np.array(leaf) for name, leaf in leaves.items()}
 
 
 def taps(subject: Subject, images: Images) -> tuple[Taps, str]:
