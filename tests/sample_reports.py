@@ -8,12 +8,14 @@ from collections.abc import Iterable
 
 import numpy as np
 
+from vitport import backend_table
 from vitport.parity.report_schema import Report, parse
 
 COUNT = 64
 SPREAD = 2.0
 YARDSTICK = 4e-7
 BACKENDS = ("flax", "saved_model", "torchscript", "torch", "onnx", "timm", "transformers")
+GRADIENTS = [name for name, row in backend_table.BACKENDS.items() if row.gradients]
 TAPS = ("embedding", *(f"encoderblock_{index}" for index in range(12)), "encoder_norm", "head")
 IDS = [f"seeded-{index:04}" for index in range(COUNT)]
 REFERENCE = {"float32": YARDSTICK, "tf32": 2e-4, "bfloat16": 4e-3, "float16": 5e-4}
@@ -186,9 +188,7 @@ def run(
             "batches": [{"batch": batch, "images": COUNT, "max": 2e-7 * batch, "bit_equal": False} for batch in (1, 7)],
             "cpu": 3e-6 if device == "cuda" else None,
         },
-        "gradients": gradients(scale)
-        if precision == "float32" and backend in ("flax", "saved_model", "torch")
-        else None,
+        "gradients": gradients(scale) if precision == "float32" and backend in GRADIENTS else None,
         "growth": growth(rms, wrong),
     }
 

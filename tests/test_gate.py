@@ -115,7 +115,7 @@ def test_the_command_for_programs_and_for_github(tmp_path):
     assert done.returncode == 1
     document = json.loads(done.stdout)
     assert (document["verdict"], document["before"]["verdict"]) == ("FAIL", "FAIL")
-    assert done.stderr.count("::error title=") == 5
+    assert done.stderr.count("::error title=") == 7
     assert summary.read_text().startswith("# FAIL: Tiny ViT/4")
 
 
@@ -156,7 +156,7 @@ FOREIGN: dict[str, tuple[bytes | Change, str]] = {
     "a run twice": (lambda report: report["runs"].append(report["runs"][0]), "is there 2 times"),
     "a run by another name": (lambda report: report["runs"][0].update(backend="x"), "is another than its fields say"),
     "no reference": (lambda report: report["references"].clear(), "has no reference 'classifier'"),
-    "no gradient": (lambda report: report["runs"][0]["gradients"].update(parts=[]), "has gradients of nothing"),
+    "no gradient": (lambda report: report["runs"][3]["gradients"].update(parts=[]), "has gradients of nothing"),
     "no verdict": (lambda report: report["judgement"]["runs"].popitem(), "is either not judged or not there"),
     "a hostile key": (lambda report: report["judgement"]["runs"].update({"\x1b[31m\n": "PASS"}), "\\x1b[31m\\n"),
 }

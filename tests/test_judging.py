@@ -93,6 +93,16 @@ def test_another_precision_is_compared_with_jax_at_that_precision() -> None:
     assert judge(run).runs[low["id"]] == "FAIL"
 
 
+def test_tf32_is_compared_with_numpys_where_it_was_measured() -> None:
+    run = samples.run("torch", "classifier", "tf32", "cuda")
+    own = {"classifier": {**samples.reference(), "tf32": 1e-3}}
+    run["relative"]["rms"] = 2.9e-3
+    assert judge(run, references=own).verdict == "PASS"
+    assert judge(run).verdict == "FAIL"
+    run["relative"]["rms"] = 3.1e-3
+    assert judge(run, references=own).verdict == "FAIL"
+
+
 def test_without_a_reference_at_that_precision_nothing_passes() -> None:
     run = samples.run("torch", "classifier", "bfloat16")
     nobody = {"classifier": {**samples.reference(), "jax": {}}}

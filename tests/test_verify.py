@@ -137,7 +137,7 @@ BROKEN = {
 @pytest.mark.parametrize("fault", BROKEN)
 def test_a_broken_backend_is_not_run_and_the_others_are_reported(verify, fault: str) -> None:
     cause, sentence = BROKEN[fault]
-    patience = ("--timeout", 5) if "hang" in fault else ()
+    patience = ("--timeout", 20) if "hang" in fault else ()
     report, _ = verify("--backends", "onnx", *patience, code=5, fault=f"{ONNX}:{fault}")
     run = of(report, RUN)
     assert (run.status, run.cause, report.judgement.runs[RUN]) == ("NOT RUN", cause, "NOT RUN")

@@ -96,7 +96,8 @@ def verify(request: Request, watch: Watch, fetched: assets.Progress | None = Non
         pictures, fixed = _pictures(port, request, scratch, watch)
         store = Store(request.cache or assets.default_cache(), request.fresh)
         bench = Bench(port.architecture, asset, scratch, pictures, fixed, store, watch, request.timeout)
-        truths, spreads = references(bench, tuple(dict.fromkeys(trial.variant for trial in trials)))
+        tf32 = any(trial.precision == "tf32" for trial in trials)
+        truths, spreads = references(bench, tuple(dict.fromkeys(trial.variant for trial in trials)), tf32)
         if request.images == image_sets.GOLDEN:
             _hold_to_golden(port, asset, pictures, truths)
         outcomes = [
@@ -201,10 +202,13 @@ def _sparingly(tell: Callable[[int, int], None]) -> Callable[[int, int], None]:
     return lambda done, total: tell(done, total) if done == total or done % max(total // 100, 1) == 0 else None
 
 
-def references(bench: Bench, variants: Sequence[str]) -> tuple[dict[str, Truth], dict[str, Spread]]:
-    """What each variant is judged by. Raises the oracle's error: without it there is no verdict."""
+def references(bench: Bench, variants: Sequence[str], tf32: bool = False) -> tuple[dict[str, Truth], dict[str, Spread]]:
+    """What each variant is judged by. tf32: whether a reference for TensorFloat-32 is needed.
+
+    Raises the oracle's error: without it there is no verdict.
+    """
     oracle = bench.run(Errand("oracle", "reference", ORACLE_PACKAGES))
-    standard = bench.run(Errand("yardstick", "standard", ("numpy",)))
+    standard = bench.run(Errand("yardstick", "standard", ("numpy",), {"tf32": tf32}))
     found = {variant: _reference(bench, oracle, standard, variant) for variant in variants}
     return {name: truth for name, (truth, _) in found.items()}, {name: each for name, (_, each) in found.items()}
 
@@ -214,15 +218,19 @@ def _reference(bench: Bench, oracle: Result, standard: Result, variant: str) -> 
     outputs, fixed = oracle.arrays[f"images/{tap}"], oracle.arrays[f"fixed/{tap}"]
     if not (np.isfinite(outputs).all() and np.isfinite(fixed).all()):
         raise CheckpointError(f"the weights are finite, but the {tap} that the oracle makes of them are not")
-    draws = [
-        array for name, array in standard.arrays.items() if name.startswith("float32/") and name.endswith(f"/{tap}")
-    ]
-    yardstick = max(error(draw, outputs[: len(draw)]).rms for draw in draws) / spread(outputs)
     definition = error(standard.arrays[f"float64/{tap}"], fixed).relative
     labels = None if bench.pictures.labels is None else np.asarray(bench.pictures.labels)
     truth = Truth(outputs, bench.pictures.ids, labels, variant == "classifier", fixed)
-    numbers = {"spread": truth.spread, "definition": definition, "yardstick": yardstick}
+    numbers = {"spread": truth.spread, "definition": definition}
+    for name, precision in (("yardstick", "float32"), ("tf32", "tf32")):
+        numbers[name] = _worst(standard.arrays, precision, tap, outputs)
     return truth, Spread(**{name: number(value) for name, value in numbers.items()}, jax={})
+
+
+def _worst(arrays: dict[str, np.ndarray], precision: str, tap: str, outputs: np.ndarray) -> float | None:
+    """The largest RMS error of NumPy's runs in a precision, relative; None where there is none."""
+    runs = [array for name, array in arrays.items() if name.startswith(f"{precision}/") and name.endswith(f"/{tap}")]
+    return max(error(run, outputs[: len(run)]).rms for run in runs) / spread(outputs) if runs else None
 
 
 def attempt(

@@ -1,5 +1,6 @@
 """`vitport synthesize`."""
 
+import contextlib
 import os
 from pathlib import Path
 from typing import Any
@@ -40,6 +41,8 @@ def synthesize(manifest: str, output: Path, force: bool, as_json: bool, quiet: b
     if os.path.lexists(output) and not force:
         raise UsageError(f"{output} exists already; write another file, or replace it with --force")
     architecture = read(find(manifest)).architecture
+    with contextlib.suppress(OSError):  # what stays wrong with the place is said by the writer
+        output.parent.mkdir(parents=True, exist_ok=True)
     with console.Progress(quiet or as_json) as watch:
         synthesize.write(architecture, output, **draw, progress=watch.bytes("synthesize", "wrote"))
     size = output.stat().st_size

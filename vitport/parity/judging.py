@@ -70,9 +70,15 @@ def numeric_limit(run: Run, report: Report, policy: Policy, today: date) -> floa
 
 
 def reference_error(run: Run, spread: Spread) -> float | None:
-    """RMS error, relative, of what a run is compared with: NumPy in float32, else Flax at its precision and device."""
+    """RMS error, relative, of what a run is compared with.
+
+    It is NumPy's in float32 and TF32, else that of Flax at the run's precision on its device. In TF32 XLA may leave
+    convolutions in float32, so that Flax is no reference there.
+    """
     if run.precision == "float32":
         return spread.yardstick
+    if run.precision == "tf32" and spread.tf32 is not None:
+        return spread.tf32
     return spread.jax.get(f"{run.precision}/{run.device}")
 
 

@@ -14,10 +14,11 @@ from types import ModuleType
 import numpy as np
 
 from vitport import artifacts, formats, images, runners
-from vitport.architectures import TAPS
+from vitport.architectures import TAPS, forward
 from vitport.arrays import Images, Logits, Params
 from vitport.backend_table import BACKENDS
 from vitport.devices import Runner
+from vitport.faults.operations import tf32
 from vitport.gates import DRAWS
 from vitport.images import nudged
 from vitport.job_arguments import model_of, say
@@ -96,7 +97,10 @@ def _left(job: dict, versions: dict, **arrays: np.ndarray) -> dict:
 
 
 def standard(job: dict) -> dict:
-    """The definition in NumPy: in float64 on the fixed images; in float32, as a good implementation, on the first."""
+    """The definition in NumPy: in float64 on the fixed images; in float32, as a good implementation, on the first.
+
+    Where the job says `tf32` also with products as TensorFloat-32 has them.
+    """
     from vitport.backends import numpy as backend
 
     architecture, params = model_of(job)
@@ -108,6 +112,11 @@ def standard(job: dict) -> dict:
         say(f"NumPy in float32, {draw + 1} of {DRAWS}")
         nudged_pixels = nudged(np.asarray(pixels), draw)
         runs[f"float32/{draw}"] = backend.run(architecture, params, nudged_pixels, "classifier", "float32", kept)
+    if job["tf32"]:
+        say("NumPy in float32, its products in TF32")
+        ops = tf32(rounding=True)(backend.NumPyOps, None)(kept)
+        forward(architecture, ops, backend.Cast(params, "float32"), np.asarray(pixels), "classifier")
+        runs["tf32/0"] = ops.taps
     arrays = {f"{run}/{tap}": taps[tap] for run, taps in runs.items() for tap in kept}
     return _left(job, {"numpy": np.__version__}, **arrays)
 

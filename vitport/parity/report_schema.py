@@ -106,6 +106,8 @@ class Spread(Model):
     """RMS difference of the shared definition in float64 from the oracle, relative: the two witnesses."""
     yardstick: Size
     """RMS error of a good float32 implementation (NumPy, the worst of its draws), relative."""
+    tf32: Size = None
+    """The same of NumPy with both operands of every product at TensorFloat-32; null where nothing ran in it."""
     jax: dict[str, Size]
     """RMS error of the Flax reference itself, relative, by `precision/device`."""
 

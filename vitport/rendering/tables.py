@@ -154,13 +154,15 @@ def _steepest(run: Run) -> str:
 def references(report: Report) -> Table:
     """What the runs are judged by."""
     columns = (Column("variant"), Column("spread", "number"), Column("definition in float64", "number"))
-    columns += (Column("NumPy float32, 10⁻⁶", "number"), Column("JAX itself, 10⁻⁶"))
+    columns += (Column("NumPy float32, 10⁻⁶", "number"), Column("NumPy TF32, 10⁻⁶", "number"))
+    columns += (Column("JAX itself, 10⁻⁶"),)
     rows = tuple(
         (
             variant,
             number(each.spread),
             number(each.definition),
             micro(each.yardstick),
+            NOTHING if each.tf32 is None else micro(each.tf32),
             ", ".join(f"{where} {micro(value)}" for where, value in each.jax.items()) or NOTHING,
         )
         for variant, each in report.references.items()
