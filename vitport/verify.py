@@ -222,15 +222,16 @@ def _reference(bench: Bench, oracle: Result, standard: Result, variant: str) -> 
     labels = None if bench.pictures.labels is None else np.asarray(bench.pictures.labels)
     truth = Truth(outputs, bench.pictures.ids, labels, variant == "classifier", fixed)
     numbers = {"spread": truth.spread, "definition": definition}
-    for name, precision in (("yardstick", "float32"), ("tf32", "tf32")):
-        numbers[name] = _worst(standard.arrays, precision, tap, outputs)
+    numbers["yardstick"] = _worst(standard.arrays, "float32", tap, outputs)
+    if f"tf32/0/{tap}" in standard.arrays:
+        numbers["tf32"] = _worst(standard.arrays, "tf32", tap, outputs)
     return truth, Spread(**{name: number(value) for name, value in numbers.items()}, jax={})
 
 
-def _worst(arrays: dict[str, np.ndarray], precision: str, tap: str, outputs: np.ndarray) -> float | None:
-    """The largest RMS error of NumPy's runs in a precision, relative; None where there is none."""
+def _worst(arrays: dict[str, np.ndarray], precision: str, tap: str, outputs: np.ndarray) -> float:
+    """The largest RMS error of NumPy's runs in a precision, relative."""
     runs = [array for name, array in arrays.items() if name.startswith(f"{precision}/") and name.endswith(f"/{tap}")]
-    return max(error(run, outputs[: len(run)]).rms for run in runs) / spread(outputs) if runs else None
+    return max(error(run, outputs[: len(run)]).rms for run in runs) / spread(outputs)
 
 
 def attempt(
