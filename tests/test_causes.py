@@ -67,6 +67,17 @@ def test_every_fault_is_named_as_its_own_cause(model_name: str, name: str) -> No
     assert ranked[0].planted == (fault,)
 
 
+INSIDE = [name for name in FOUND if FAULTS[name].inside and name not in BELOW_ROUNDING]
+
+
+@pytest.mark.parametrize("name", INSIDE)
+def test_an_operation_that_is_wrong_in_one_block_is_named_where_taps_show_the_block(name: str) -> None:
+    fault = FAULTS[name].at(1)
+    asked = question("digits", outputs("digits", "float32", fault), block=1)
+    sentence = f"{FAULTS[name].sentence}, in block 1 alone: explains "
+    assert causes.verdict(asked, causes.explain(asked)).startswith(sentence)
+
+
 @pytest.mark.parametrize("name", sorted(BELOW_ROUNDING))
 @pytest.mark.parametrize("model_name", ["stem", "digits_hybrid"])
 def test_what_float32_hides_is_named_in_float64(model_name: str, name: str) -> None:

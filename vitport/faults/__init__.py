@@ -30,6 +30,7 @@ class Fault:
     a subclass. guess: the only places worth looking at, from the oracle's outputs and those found. searched: whether
     outputs can show it; a single weight among millions can't be found so. erratic: whether it rounds so much that no
     two runs of it agree; then the size of a difference speaks, not what is left of it. backends: whose operations.
+    inside: whether the operations are of the encoder's blocks, so that its place may be a block's index.
     """
 
     name: str
@@ -42,6 +43,7 @@ class Fault:
     searched: bool = True
     erratic: bool = False
     backends: tuple[str, ...] = OPERATIONS
+    inside: bool = False
 
     def at(self, place: Place) -> "Planted":
         """The fault at one place."""
@@ -63,7 +65,8 @@ class Planted:
     @property
     def sentence(self) -> str:
         """What is wrong and where."""
-        return self.fault.sentence.format(self.place)
+        alone = f", in block {self.place} alone" if self.fault.inside and self.place is not None else ""
+        return self.fault.sentence.format(self.place) + alone
 
     def weights(self, params: Params) -> Params:
         """The leaves with the fault in them; those that it leaves alone are the same arrays."""
@@ -71,7 +74,10 @@ class Planted:
 
     def operations(self, ops: type, foreign: Any) -> type:
         """A backend's operations with the fault in them."""
-        return self.fault.operations(ops, foreign) if self.fault.operations else ops
+        if not self.fault.operations:
+            return ops
+        wrong = self.fault.operations(ops, foreign)
+        return wrong if self.place is None else operations.confined(ops, wrong, self.place)
 
     def images(self, images: Images) -> Images:
         """The images with the fault in them."""
@@ -112,17 +118,22 @@ def _operations(name: str, sentence: str, change: Callable, **more: Any) -> Faul
     return Fault(name=name, sentence=sentence, operations=change, **more)
 
 
+def _inside(name: str, sentence: str, change: Callable, **more: Any) -> Fault:
+    """Of the operations of encoder blocks."""
+    return _operations(name, sentence, change, inside=True, **more)
+
+
 def _images(name: str, sentence: str, change: Callable, **more: Any) -> Fault:
     return Fault(name=name, sentence=sentence, images=change, **more)
 
 
 def _rows() -> Iterator[Fault]:
     """In the order in which they are looked for: what is everywhere first, what has many places last."""
-    yield _operations("gelu_erf", "GELU is erf, not tanh", operations.gelu_erf)
-    yield _operations("gelu_quick", "GELU is x sigmoid(1.702 x), not tanh", operations.gelu_quick)
-    yield _operations("relu_for_gelu", "a ReLU is in the place of the GELU", operations.relu_for_gelu)
-    yield _operations("layer_norm_1e-12", "LayerNorm's epsilon is 1e-12, not 1e-6", operations.layer_norm_eps(1e-12))
-    yield _operations("layer_norm_1e-5", "LayerNorm's epsilon is 1e-5, not 1e-6", operations.layer_norm_eps(1e-5))
+    yield _inside("gelu_erf", "GELU is erf, not tanh", operations.gelu_erf)
+    yield _inside("gelu_quick", "GELU is x sigmoid(1.702 x), not tanh", operations.gelu_quick)
+    yield _inside("relu_for_gelu", "a ReLU is in the place of the GELU", operations.relu_for_gelu)
+    yield _inside("layer_norm_1e-12", "LayerNorm's epsilon is 1e-12, not 1e-6", operations.layer_norm_eps(1e-12))
+    yield _inside("layer_norm_1e-5", "LayerNorm's epsilon is 1e-5, not 1e-6", operations.layer_norm_eps(1e-5))
     eps = "GroupNorm's epsilon is 1e-5, not 1e-6"
     yield _operations("group_norm_1e-5", eps, operations.group_norm_eps(1e-5), places=_hybrid)
     inside = "StdConv adds its epsilon to the variance, not to the deviation"
@@ -132,11 +143,11 @@ def _rows() -> Iterator[Fault]:
     symmetric = "strided convolutions pad alike on both sides, not as SAME does"
     yield _operations("symmetric_padding", symmetric, operations.symmetric_padding, places=_hybrid)
     percent = "attention scores are 1 % too large"
-    yield _operations("attention_scale", percent, operations.attention_scale(lambda head_width: 1.01))
+    yield _inside("attention_scale", percent, operations.attention_scale(lambda head_width: 1.01))
     unscaled = "attention scores are not divided by the root of the head's width"
-    yield _operations("attention_unscaled", unscaled, operations.attention_scale(lambda width: width**0.5))
+    yield _inside("attention_unscaled", unscaled, operations.attention_scale(lambda width: width**0.5))
     twice = "attention scores are divided by the head's width, not by its root"
-    yield _operations("attention_overscaled", twice, operations.attention_scale(lambda width: width**-0.5))
+    yield _inside("attention_overscaled", twice, operations.attention_scale(lambda width: width**-0.5))
     yield _operations("query_key_swapped", "query and key are swapped in every block", operations.query_key_swapped)
     yield _operations("final_norm_missing", "the last LayerNorm is missing", operations.final_norm_missing)
     tanh = "the tanh of the pre-logits is missing"

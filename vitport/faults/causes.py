@@ -173,6 +173,8 @@ def _hypotheses(question: Question, base: tuple[Planted, ...]) -> Iterator[Plant
         if fault.searched and fault not in [planted.fault for planted in base]:
             for place in _places(fault, question):
                 yield fault.at(place)
+            if fault.inside and question.block is not None:
+                yield fault.at(question.block)
 
 
 def _places(fault: Fault, question: Question) -> Sequence:
@@ -232,8 +234,9 @@ class _Model:
         return self._finish(ops, params, tokens, 0)
 
     def _finish(self, ops: type, params: Params, tokens: np.ndarray, first: int) -> Logits:
-        question = self._question
-        return from_block(question.architecture, ops(keep=()), self._cast(params), tokens, first, question.variant)
+        question, machine = self._question, ops(keep=())
+        machine.block = first  # for operations that are wrong in one block
+        return from_block(question.architecture, machine, self._cast(params), tokens, first, question.variant)
 
     @cached_property
     def _tokens(self) -> list[np.ndarray]:

@@ -143,6 +143,24 @@ def shortened(x: np.ndarray, bits: int, rounding: bool = True) -> np.ndarray:
     return (words & np.uint32(0xFFFFFFFF << bits & 0xFFFFFFFF)).view(np.float32).astype(x.dtype, copy=False)
 
 
-def _with(ops: type, **methods: Callable) -> type:
+def confined(ops: type, wrong: type, block: int) -> type:
+    """`ops` everywhere but in one encoder block, which has the methods of `wrong`, a subclass of it.
+
+    The names of taps tell where a forward pass is; one that does not begin with the first block sets `block`.
+    """
+
+    def tap(self: Any, name: str, x: Any) -> Any:
+        self.block += name.endswith("/+mlp")
+        return ops.tap(self, name, x)
+
+    def chosen(name: str) -> Callable:
+        right, other = getattr(ops, name), vars(wrong)[name]
+        return lambda self, *arguments: (other if self.block == block else right)(self, *arguments)
+
+    changed = {name: chosen(name) for name, method in vars(wrong).items() if callable(method)}
+    return _with(ops, **changed, tap=tap, block=0)
+
+
+def _with(ops: type, **attributes: Any) -> type:
     """`ops` with other methods."""
-    return type(f"Wrong{ops.__name__}", (ops,), methods)
+    return type(f"Wrong{ops.__name__}", (ops,), attributes)
