@@ -1,7 +1,7 @@
 """`python -m benchmarks.harness`: what `vitport verify` costs beside its backends; writes reports/harness.md.
 
 Every round runs `verify --fresh` and then each backend bare (`bare.py`) on the same images in the same batches, one
-process after the other. The first call is timed in both: users wait for it too.
+process after the other. Both leave the first batch out of their rates: frameworks compile in it.
 """
 
 import json
