@@ -23,7 +23,7 @@ def test_a_package_that_works_says_where_and_in_which_version() -> None:
 def test_a_missing_package_has_a_command_and_is_no_fault(monkeypatch) -> None:
     monkeypatch.setattr(doctor, "find_spec", lambda name: None)
     (found,) = diagnose().findings
-    assert (found.state, found.remedy) == (MISSING, "pip install 'onnxruntime>=1.20'")
+    assert (found.state, found.remedy) == (MISSING, "pip install 'onnxruntime>=1.21'")
     assert diagnose().exit_code == 0
 
 
@@ -31,7 +31,7 @@ def test_a_package_that_is_too_old_is_broken(monkeypatch) -> None:
     monkeypatch.setattr("importlib.metadata.version", lambda name: "1.2")
     (found,) = diagnose().findings
     assert found.state == BROKEN
-    assert "onnxruntime 1.20 or newer" in found.remedy
+    assert "onnxruntime 1.21 or newer" in found.remedy
 
 
 def test_a_package_that_crashes_is_broken_and_the_others_are_shown(tmp_path, monkeypatch) -> None:

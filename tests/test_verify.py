@@ -123,7 +123,7 @@ BROKEN = {
     "run-segfault": ("crashed", "SIGSEGV"),
     "run-memory": ("memory", "ran out of memory"),
     "run-gpu-memory": ("memory", "ran out of memory"),
-    "run-hang": ("timeout", "did not finish within 5 s"),
+    "run-hang": ("timeout", "did not finish within 20 s"),
     "run-shape": ("shape", "it returned (4, 9), the oracle (4, 10)"),
     "stale": ("stale", "left the result of another run"),
     "other-images": ("fed", "was fed other images"),

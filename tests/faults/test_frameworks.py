@@ -46,7 +46,7 @@ def test_a_framework_that_is_too_old_is_known_before_the_work(tmp_path: Path) ->
     done = convert(DIGITS, "--out", tmp_path / "out", "--format", "onnx", PYTHONPATH=path)
     assert (done.returncode, done.stdout) == (6, "")
     assert done.stderr == (
-        "vitport: onnx needs onnxruntime 1.20 or newer, and 1.9.0rc2 is installed; pip install 'onnxruntime>=1.20'\n"
+        "vitport: onnx needs onnxruntime 1.21 or newer, and 1.9.0rc2 is installed; pip install 'onnxruntime>=1.21'\n"
     )
     assert not (tmp_path / "out").exists()
 
