@@ -40,8 +40,8 @@ partial download behind it within the 255 that file systems allow."""
 LONGEST_RECORD = 10_000
 """Bytes; an address has at most 2000 characters in a manifest."""
 
-NO_LOCKS = (NotImplementedError, OSError)
-"""What filelock raises on a file system that has no locks: its word for that, not something unfinished here."""
+NO_LOCKS = (NotImplementedError, OSError)  # finished: the first is filelock's own word for a file system without locks
+"""What filelock raises on a file system that has no locks."""
 
 LOCK_WAIT = 900.0
 """Seconds that one process waits for another's download of the same file, before it makes its own."""

@@ -131,8 +131,7 @@ def choose(asked: Sequence[str], known: Sequence[str], kind: str) -> tuple[str, 
 def _trials(row: Backend, precision: str, device: str, asked: Asked) -> Iterator[Trial]:
     """Of one backend: a trial a variant that it has something to run of."""
     wanted = choose(asked.variants, VARIANTS, "variant")
-    reason = row.impossible(precision, device)
-    impossible = Inapplicable(reason) if reason else None
+    impossible = _impossible(row, precision, device)
     for variant, folder, digest in _subjects(row, asked):
         if variant in wanted:
             yield Trial(
@@ -149,6 +148,12 @@ def _trials(row: Backend, precision: str, device: str, asked: Asked) -> Iterator
             )
     if row.artifact and not list(_subjects(row, asked)):
         yield from _absent(row, precision, device, wanted, asked)
+
+
+def _impossible(row: Backend, precision: str, device: str) -> Inapplicable | None:
+    """Why a backend can't run so, whatever it is given."""
+    reason = row.impossible(precision, device)
+    return Inapplicable(reason) if reason else None
 
 
 def _absent(row: Backend, precision: str, device: str, wanted: Sequence[str], asked: Asked) -> Iterator[Trial]:
@@ -191,8 +196,7 @@ def _subjects(row: Backend, asked: Asked) -> Iterator[tuple[str, Path | None, st
 
 def _of_port(port: Port, precision: str, device: str) -> Trial:
     row = BACKENDS[port.backend]
-    reason = row.impossible(precision, device)
-    impossible = Inapplicable(reason) if reason else None
+    impossible = _impossible(row, precision, device)
     name = f"{PORT}{port.name}"
     facts = {"folder": port.path, "sha256": port.sha256, "required": not impossible, "thorough": precision == "float32"}
     return Trial(name, port.backend, port.variant, precision, device, **facts, impossible=impossible)
