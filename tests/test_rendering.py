@@ -15,7 +15,7 @@ from vitport import rendering
 from vitport.errors import OutputError
 from vitport.parity import report_schema
 from vitport.parity.report_schema import Report
-from vitport.rendering import charts, cleaned, github, html, junit, markdown, summary
+from vitport.rendering import charts, cleaned, github, html, junit, markdown, summary, tables
 
 SAMPLES = ("passing", "failing", "missing", "nulls", "hostile", "empty")
 VOID = {"meta"}
@@ -63,7 +63,7 @@ def test_the_summary_says_what_counts(samples):
     assert "`bbbbbbbbbbbb`" in text
 
 
-def tables(text: str) -> Iterator[list[int]]:
+def drawn_tables(text: str) -> Iterator[list[int]]:
     """Cells a row of every table, as a renderer of GitHub's dialect sees it."""
     count: list[int] = []
     for token in MarkdownIt("gfm-like", {"linkify": False}).parse(text):
@@ -79,7 +79,7 @@ def tables(text: str) -> Iterator[list[int]]:
 
 @pytest.mark.parametrize("name", ["failing", "hostile"])
 def test_every_row_of_a_markdown_table_has_its_cells_and_shows_every_run(samples, name):
-    found = list(tables(markdown.render(samples[name])))
+    found = list(drawn_tables(markdown.render(samples[name])))
     assert len(found) > 8
     assert all(len(set(counts)) == 1 for counts in found)
     assert 1 + len(samples[name].runs) in [len(counts) for counts in found]
@@ -309,13 +309,29 @@ def test_a_crash_is_one_sentence_in_tables_and_its_last_words_are_whole_in_their
     run["log"] = ["File x, line 3", "ValueError: <b>\x1b[0m"]
     report = cleaned(sample_reports.report([run]))
     page = html.render(report)
-    assert len(re.findall(r"<td[^>]*>it crashed[a-z ]*…</td>", page)) == 3
+    assert len(re.findall(r"<td[^>]*>it crashed[a-z ]*…</td>", page)) == 2
     assert "<pre>File x, line 3\nValueError: &lt;b&gt; [0m</pre>" in page
     assert "line 3" not in markdown.render(report)
     (suite,) = ElementTree.fromstring(junit.render(report)).findall("testsuite[@name='onnx/classifier/float32/cpu']")
     assert suite.find("system-err").text == "File x, line 3\nValueError: <b> [0m"
     assert suite.find("testcase/error").get("message").endswith("…")
     assert all(len(line) < 400 for line in announced(report).splitlines())
+
+
+def test_what_did_not_run_is_one_row_for_each_reason_and_what_is_required_comes_first():
+    why = {"cause": "absent", "reason": "no TensorFlow here"}
+    runs = [
+        sample_reports.not_run("saved_model", variant, precision, **why, required=False)
+        for variant in ("classifier", "features")
+        for precision in ("float32", "bfloat16")
+    ]
+    runs += [sample_reports.not_run("onnx", "classifier", cause="crashed", reason="it crashed", required=True)]
+    report = cleaned(sample_reports.report(runs))
+    assert tables.not_run(report).rows == (
+        ("onnx", "classifier: float32 cpu", "yes", "crashed", "it crashed"),
+        ("saved_model", "classifier, features: float32 cpu, bfloat16 cpu", "no", *why.values()),
+    )
+    assert tables.open_gates(report).rows == ()
 
 
 def test_write_makes_the_report_and_every_page(tmp_path):

@@ -41,12 +41,14 @@ RUN = (Column("backend", "code"), Column("variant"), Column("precision"), Column
 
 
 def open_gates(report: Report) -> Table:
-    """What did not pass, the failures first."""
+    """What did not pass, the failures first. Runs without numbers have a table of their own, `not_run`."""
+    listed = {run.id for run in _not_run(report)}
     columns = (Column("verdict", "verdict"), Column("run", "code"), Column("gate"))
     columns += (Column("measured", "number"), Column("limit", "number"), Column("reason"))
     rows = tuple(
         (gate.verdict, gate.run, gate.gate, _or_nothing(gate.measured, gate.limit), _limit(gate.limit), _reason(gate))
         for gate in summary.open_gates(report)
+        if gate.run not in listed
     )
     return Table("What did not pass", columns, rows)
 
@@ -74,14 +76,26 @@ def gates(run: Run, report: Report) -> Table:
 
 
 def not_run(report: Report) -> Table:
-    """Runs without numbers, and what to do about them."""
-    columns = (*RUN, Column("required"), Column("cause"), Column("reason"))
-    rows = tuple(
-        (*_labels(run), "yes" if run.required else "no", run.cause or NOTHING, summary.brief(run.reason) or NOTHING)
-        for run in report.runs
-        if run.status == "NOT RUN"
-    )
+    """Runs without numbers and what to do about them, those that are required first; a row for each reason."""
+    columns = (Column("backend", "code"), Column("runs"), Column("required"), Column("cause"), Column("reason"))
+    alike: dict[tuple[str, ...], list[Run]] = {}
+    for run in sorted(_not_run(report), key=lambda run: not run.required):
+        why = ("yes" if run.required else "no", run.cause or NOTHING, summary.brief(run.reason) or NOTHING)
+        alike.setdefault((run.backend, *why), []).append(run)
+    rows = tuple((backend, _places(group), *why) for (backend, *why), group in alike.items())
     return Table("What did not run", columns, rows, "Not measured is never a pass: what is required must run.")
+
+
+def _not_run(report: Report) -> list[Run]:
+    return [run for run in report.runs if run.status == "NOT RUN"]
+
+
+def _places(group: list[Run]) -> str:
+    """`classifier, features: float32 cuda, tf32 cuda`: variants, and where each was to run."""
+    places: dict[tuple[str, ...], list[str]] = {}
+    for variant, runs in groupby(sorted(group, key=lambda run: run.variant), key=lambda run: run.variant):
+        places.setdefault(tuple(f"{run.precision} {run.device}" for run in runs), []).append(variant)
+    return "; ".join(f"{', '.join(variants)}: {', '.join(where)}" for where, variants in places.items())
 
 
 MEASURES: tuple[tuple[Column, Callable[[Run], str | None]], ...] = (
