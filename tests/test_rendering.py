@@ -11,7 +11,7 @@ import pytest
 import sample_reports
 from markdown_it import MarkdownIt
 
-from vitport import rendering
+from vitport import console, rendering
 from vitport.errors import OutputError
 from vitport.parity import report_schema
 from vitport.parity.report_schema import Report
@@ -332,6 +332,21 @@ def test_what_did_not_run_is_one_row_for_each_reason_and_what_is_required_comes_
         ("saved_model", "classifier, features: float32 cpu, bfloat16 cpu", "no", *why.values()),
     )
     assert tables.open_gates(report).rows == ()
+
+
+def test_the_console_says_once_what_the_runs_of_a_backend_share(capsys):
+    why = {"cause": "absent", "reason": "no TensorFlow here"}
+    console.verification(
+        sample_reports.report(
+            [sample_reports.not_run("saved_model", variant, **why) for variant in ("classifier", "features")]
+            + [sample_reports.not_run("onnx", "classifier", **why)]
+        )
+    )
+    said = [line for line in capsys.readouterr().out.splitlines() if line.endswith(why["reason"])]
+    assert said == [
+        "NOT RUN  saved_model/classifier/float32/cpu and 1 more: no TensorFlow here",
+        "NOT RUN  onnx/classifier/float32/cpu: no TensorFlow here",
+    ]
 
 
 def test_write_makes_the_report_and_every_page(tmp_path):

@@ -8,7 +8,7 @@ import json
 import shutil
 import sys
 import time
-from collections.abc import Container, Sequence
+from collections.abc import Container, Iterator, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -165,9 +165,9 @@ def verification(report: Any, folder: Path | None = None) -> None:
     ]
     headings = ("backend", "variant", "precision", "device", "verdict", "RMS", "max", "top-1", "images/s", "MB")
     table(headings, rows, text=headings[:5])
-    for gate in judgement.gates:
-        if gate.verdict != "PASS":
-            print(f"\n{gate.verdict}  {gate.run}: {one_line(gate.reason)}")
+    for verdict, runs, reason in _alike(judgement.gates):
+        more = f" and {len(runs) - 1} more" if runs[1:] else ""
+        print(f"\n{verdict}  {runs[0]}{more}: {one_line(reason)}")
     for run in report.runs:
         if run.diagnosis:
             print(f"\n{run.id}: {run.diagnosis}")
@@ -176,6 +176,15 @@ def verification(report: Any, folder: Path | None = None) -> None:
     print(
         "RMS, max: of the difference from Flax in float64; RMS in millionths of the outputs' spread, max in their unit."
     )
+
+
+def _alike(gates: Sequence[Any]) -> Iterator[tuple[str, list[str], str]]:
+    """Gates that are not passed: verdict, runs of one backend, and the reason that they share."""
+    alike: dict[tuple[str, str, str], list[str]] = {}
+    for gate in gates:
+        if gate.verdict != "PASS":
+            alike.setdefault((gate.verdict, gate.run.partition("/")[0], gate.reason), []).append(gate.run)
+    return ((verdict, runs, reason) for (verdict, _, reason), runs in alike.items())
 
 
 def diagnosis(diagnosis: Any) -> None:
