@@ -6,6 +6,7 @@ import sys
 from dataclasses import replace
 from functools import cache
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import onnx
@@ -463,6 +464,27 @@ def test_frameworks_switches_are_read_back() -> None:
         assert torch_models.facts(linear, "cuda")["precision"] == "tf32"
         assert torch_models.facts(linear, "cpu")["precision"] == "float32", "there is none on a CPU"
     torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = False
+
+
+def test_frameworks_that_count_a_gpus_memory_are_asked_for_the_peak(monkeypatch) -> None:
+    """No GPU here: each framework's own count is put in its place."""
+    jax, tf, torch = map(pytest.importorskip, ("jax", "tensorflow", "torch"))
+    torch_models, saved_model = runners.module("torch").torch_models, runners.module("saved_model")
+    monkeypatch.setattr(torch.cuda, "max_memory_allocated", lambda: 1_500_000_000)
+    monkeypatch.setattr(tf.config, "list_logical_devices", lambda kind: ["one"])
+    monkeypatch.setattr(tf.config.experimental, "get_memory_info", lambda name: {"peak": 1_500_000_000})
+    leaf = SimpleNamespace(
+        dtype="float32",
+        devices=lambda: [SimpleNamespace(memory_stats=lambda: {"peak_bytes_in_use": 1_500_000_000})],
+    )
+    monkeypatch.setattr(jax.tree, "leaves", lambda variables: [leaf])
+    asked = (
+        lambda device: torch_models.facts(torch.nn.Linear(2, 2), device),
+        lambda device: saved_model.facts({"float32"}, device),
+        lambda device: runners.module("flax").facts({}, device),
+    )
+    assert [facts("cuda")["gpu_memory"] for facts in asked] == ["1.5 GB"] * 3
+    assert not [facts for facts in asked if "gpu_memory" in facts("cpu")]
 
 
 def test_an_operation_that_a_type_has_not_is_inapplicable() -> None:

@@ -9,6 +9,7 @@ import ctypes
 import re
 from collections.abc import Callable
 
+from vitport import wording
 from vitport.arrays import Images, Logits
 from vitport.errors import EnvironmentFault
 
@@ -29,6 +30,11 @@ KINDS = {
 """What PyTorch (cpu, cuda), JAX (cpu, gpu), TensorFlow (CPU, GPU) and ONNX Runtime (a provider) call a device."""
 
 DRIVER = "libcuda.so.1"
+
+
+def gpu_memory(peak: int | None) -> dict[str, str]:
+    """A runner's fact: the most that its framework took of the GPU's memory, in bytes; nothing where it can't say."""
+    return {"gpu_memory": wording.size(peak)} if peak else {}
 
 
 class Runner:

@@ -1,12 +1,14 @@
 """The Flax reference with the checkpoint's weights, compiled whole: what JAX itself achieves at a precision."""
 
+from typing import Any
+
 import flax
 import jax
 import numpy as np
 
 from vitport.architectures import TAPS
 from vitport.arrays import Images, Logits, Taps
-from vitport.devices import Runner
+from vitport.devices import Runner, gpu_memory
 from vitport.formats import stablehlo
 from vitport.reference import flax_vit
 from vitport.runners import Subject, matching, own, precision_of, require
@@ -50,12 +52,19 @@ def taps(subject: Subject, images: Images) -> tuple[Taps, str]:
 def facts(variables: dict, device: str) -> dict[str, str]:
     """What JAX says while it runs, and the types of the weights; of its threads it says nothing."""
     products = str(jax.config.jax_default_matmul_precision)
-    dtypes = {str(leaf.dtype) for leaf in jax.tree.leaves(variables)}
+    leaves = jax.tree.leaves(variables)
+    dtypes = {str(leaf.dtype) for leaf in leaves}
     return {
         "precision": precision_of(dtypes, device == "cuda" and products != flax_vit.MATMUL_PRECISION),
         "weights": ", ".join(sorted(dtypes)),
         "matmul_precision": products,
+        **gpu_memory(_peak(*leaves[0].devices()) if device == "cuda" else None),
     }
+
+
+def _peak(device: Any) -> int | None:
+    """The most bytes of a `jax.Device` that were taken at once; None of a platform that does not count."""
+    return (device.memory_stats() or {}).get("peak_bytes_in_use")
 
 
 def _cast(variables: dict, dtype: str) -> dict:

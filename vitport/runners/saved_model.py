@@ -10,7 +10,7 @@ from tensorflow.python.framework.convert_to_constants import convert_variables_t
 from vitport.architectures import TAPS
 from vitport.arrays import Images, Logits, Params, Taps
 from vitport.backends import tensorflow
-from vitport.devices import Runner
+from vitport.devices import Runner, gpu_memory
 from vitport.formats import saved_model
 from vitport.parity.loss import slope
 from vitport.runners import Subject, matching, own, port_saved_model, precision_of, require, saved_model_double
@@ -38,7 +38,14 @@ def facts(dtypes: set[str], device: str) -> dict[str, str]:
         "tensor_float_32_execution": str(tf32),
         "intra_op_threads": str(tf.config.threading.get_intra_op_parallelism_threads()),
         "inter_op_threads": str(tf.config.threading.get_inter_op_parallelism_threads()),
+        **gpu_memory(_peak() if device == "cuda" else None),
     }
+
+
+def _peak() -> int | None:
+    """The most bytes of the first GPU that were taken at once; None where TensorFlow sees none."""
+    seen = tf.config.list_logical_devices("GPU")
+    return tf.config.experimental.get_memory_info("GPU:0")["peak"] if seen else None
 
 
 def weights(subject: Subject) -> Params:

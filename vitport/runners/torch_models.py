@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from vitport.arrays import Images, Logits, Params, Taps
-from vitport.devices import Runner
+from vitport.devices import Runner, gpu_memory
 from vitport.formats import torch_module
 from vitport.parity.loss import slope
 from vitport.runners import Inapplicable, Subject, matching, precision_of
@@ -125,4 +125,5 @@ def facts(module: nn.Module, device: str) -> dict[str, str]:
         "allow_tf32": ", ".join(f"{name} {allowed}" for name, allowed in products.items()),
         "float32_matmul_precision": torch.get_float32_matmul_precision(),
         "threads": str(torch.get_num_threads()),
+        **gpu_memory(torch.cuda.max_memory_allocated() if device == "cuda" else None),
     }
