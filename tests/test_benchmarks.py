@@ -88,6 +88,11 @@ def test_nothing_measured_passes_nothing(ledger: Ledger) -> None:
     assert all(each.note for each in found)
 
 
+def test_only_sizes_that_are_raced_have_the_goal_of_the_pair(ledger: Ledger) -> None:
+    having = {each.size for each in goals.judge(ledger, ["S_16", "B_16", "L_16", "H_14"]) if each.goal == goals.PAIR}
+    assert having == {"S_16", "B_16"}
+
+
 def test_rounds_that_disagree_are_called_noise(ledger: Ledger) -> None:
     put(ledger, "convert", "L_16", "vitport-onnx-step", wall=[2.0, 4.0, 2.5])
     put(ledger, "convert", "L_16", "copy", wall=[1.0, 1.0, 1.0])
