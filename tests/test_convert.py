@@ -142,6 +142,14 @@ def assert_same_artifacts(part: Path, whole: Path) -> None:
     assert mine == {name: content for name, content in theirs.items() if name in mine}
 
 
+def test_nothing_is_left_in_the_temporary_folder(tmp_path):
+    """Frameworks write there, and clean up at an exit that a fork of ours does not take."""
+    scratch = tmp_path / "scratch"
+    scratch.mkdir()
+    succeed(DIGITS, "--format", ",".join(FORMATS), "--out", tmp_path / "out", TMPDIR=str(scratch))
+    assert list(scratch.iterdir()) == []
+
+
 def test_another_checkpoint_replaces_all(earlier, model):
     arrays = {name: np.array(leaf) for name, leaf in npz.read(model.parent / "digits.npz").items()}
     np.savez(model.parent / "digits.npz", **{**arrays, "head/bias": arrays["head/bias"] + 1})

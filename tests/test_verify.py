@@ -269,3 +269,11 @@ def test_a_failure_is_located_and_explained(verify, artifacts, tmp_path) -> None
     assert "gelu" in run.diagnosis.partition(";")[0]
     assert run.growth[-1].relative > 1e-5 > run.growth[-1].rounding
     assert run.diagnosis in shown
+
+
+def test_nothing_is_left_in_the_temporary_folder(verify, whole: Path, tmp_path: Path) -> None:
+    scratch = tmp_path / "scratch"
+    scratch.mkdir()
+    backends = ("--backends", "saved_model,torchscript,transformers", "--variant", "features")
+    verify(*backends, out=whole, TMPDIR=str(scratch))
+    assert list(scratch.iterdir()) == []

@@ -53,6 +53,9 @@ LONGEST_LINE = 4096
 NOTHING_FREE = 65536
 """Bytes, below which a child that failed has failed for want of them, whatever its framework made of it."""
 
+TEMPORARY = "temporary"
+"""Folder within a run's own that its children take for /tmp: torch and TensorFlow leave things there."""
+
 PARALLEL = 2
 """Children at a time on a CPU: the import of one hides behind the work of another."""
 
@@ -135,6 +138,7 @@ def _run(job: Job, scratch: Path, watch: Watch, timeout: float, group: _Group) -
     specification = scratch / f"{job.name}.job.json"
     facts = {"task": job.task, "device": job.device, "result": str(result), "parent": os.getpid()}
     specification.write_text(json.dumps({**job.arguments, **facts}))
+    (scratch / TEMPORARY).mkdir(exist_ok=True)
     with group.turn(job), log.open("wb") as errors:
         child = group.start(
             [sys.executable, "-P", "-m", job.program, str(specification)],
@@ -142,7 +146,7 @@ def _run(job: Job, scratch: Path, watch: Watch, timeout: float, group: _Group) -
             stdout=subprocess.PIPE,
             stderr=errors,
             close_fds=False,  # the lock on the output folder is theirs too
-            env=_environment(job),
+            env=_environment(job, scratch),
         )
         hung = threading.Event()
         alarm = threading.Timer(timeout, _stop, [child, hung])
@@ -161,8 +165,8 @@ def _run(job: Job, scratch: Path, watch: Watch, timeout: float, group: _Group) -
     return value
 
 
-def _environment(job: Job) -> dict[str, str]:
-    fixed = {"PYTHONHASHSEED": "0", "PYTHONPATH": _module_path()}
+def _environment(job: Job, scratch: Path) -> dict[str, str]:
+    fixed = {"PYTHONHASHSEED": "0", "PYTHONPATH": _module_path(), "TMPDIR": str(scratch / TEMPORARY)}
     return {
         **({} if job.alone else _threads()),
         **os.environ,

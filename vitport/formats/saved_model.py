@@ -91,7 +91,8 @@ def _reusable(spec: Export, params: Params) -> tf.train.Checkpoint:
 
 def _signature(spec: Export, model: tf.train.Checkpoint) -> tf.types.experimental.ConcreteFunction:
     image = tf.TensorSpec((None, *_shape(spec)), tf.float32, INPUT.name)
-    return tf.function(lambda inputs: {output(spec): model.__call__(inputs)}).get_concrete_function(image)
+    named = tf.function(lambda inputs: {output(spec): model.__call__(inputs)}, autograph=False)
+    return named.get_concrete_function(image)
 
 
 def _shape(spec: Export) -> tuple[int, int, int]:
