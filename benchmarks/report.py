@@ -2,7 +2,6 @@
 
 import json
 import shlex
-import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from statistics import median
@@ -71,7 +70,7 @@ def render(ledger: Ledger, sizes: Sequence[str], verdicts: Sequence[goals.Verdic
     for size in (name for name in sizes if SIZES[name].throughput_rounds):
         yield from (f"### {tables.title(size)}", "", *tables.operators(ledger, size), "")
     yield from ("## Starting", "", *tables.starts(ledger), "")
-    yield from ("## The machine", "", *_machine(ledger), "", "## Again", "", *_again(stem))
+    yield from ("## The machine", "", *_machine(ledger), "", "## Again", "", *_again(sizes, stem))
 
 
 def _counts(verdicts: Sequence[goals.Verdict]) -> Iterator[str]:
@@ -92,8 +91,10 @@ def _machine(ledger: Ledger) -> Iterator[str]:
         )
 
 
-def _again(stem: str) -> Iterator[str]:
-    yield from ("```sh", shlex.join(["python", "-m", "benchmarks", *sys.argv[1:]]), "```", "")
+def _again(sizes: Sequence[str], stem: str) -> Iterator[str]:
+    """In one command, however many made this page."""
+    options = [word for size in sizes for word in ("--size", size)]
+    yield from ("```sh", shlex.join(["python", "-m", "benchmarks", *options]), "```", "")
     yield f"Every run is in [{stem}.json]({stem}.json). How to read it: [benchmarks](../benchmarks/README.md)."
 
 
