@@ -41,7 +41,8 @@ AS_OPTIMUM = "onnx, batch {}: faster than optimum's as it comes"
 
 ONNX_LIMIT = (
     "Four fifths are matrix products, as in every export (42 of 52 ms an image of S/16). Transpositions, of patches "
-    "too, take 2.0 ms where optimum's take 0.9. `--opset 23`, which has one a model, is up to 1.2 times as fast on S/16."
+    "too, take 2.0 ms where optimum's take 0.9. "
+    "`--opset 23`, which has one a model, is up to 1.2 times as fast on S/16."
 )
 """From a profile by ONNX Runtime of S/16 in batches of 8, and the rows of `vitport, opset 23`."""
 
