@@ -81,8 +81,6 @@ class OnnxOps:
         return kernel.derive(self._exact.standardize(kernel.array.astype(np.float64), eps))
 
     def conv2d(self, x: Value, kernel: Weight, bias: Weight | None, stride: int, padding: Padding) -> Value:
-        if padding == "VALID" and kernel.shape[0] == stride:
-            return self._embed_patches(x, kernel, bias)
         pads, size = _padding(x.shape, kernel.shape[0], stride, padding)
         inputs = [kernel.derive(kernel.array.transpose(3, 2, 0, 1))] + ([bias] if bias else [])
         window = list(kernel.shape[:2])
@@ -231,21 +229,6 @@ class OnnxOps:
     def _pointwise(self, operator: str, x: Value) -> Value:
         (y,) = self.graph.emit(operator, x.wire)
         return Value(y, x.shape, x.channels_first)
-
-    def _embed_patches(self, x: Value, kernel: Weight, bias: Weight | None) -> Value:
-        """Non-overlapping patches as one matrix product: ONNX Runtime has no double-precision Conv on a CPU."""
-        side, _, channels, width = kernel.shape
-        rows, columns = x.shape[0] // side, x.shape[1] // side
-        blocks = (rows, side, columns, side)
-        split, perm = ((channels, *blocks), [0, 2, 4, 3, 5, 1]) if x.channels_first else ((*blocks, channels), None)
-        y = self._reshape(x.wire, split)
-        (y,) = self.graph.emit("Transpose", y, perm=perm or [0, 1, 3, 2, 4, 5])
-        grid = rows, columns, side * side * channels
-        patches = Value(self._reshape(y, grid), grid)
-        flat = kernel.derive(kernel.array.reshape(-1, width))
-        if bias is None:
-            return Value(self.graph.emit("MatMul", patches.wire, flat)[0], (rows, columns, width))
-        return self.dense(patches, flat, bias)
 
     def _channels_first(self, x: Value) -> Value:
         return x if x.channels_first else self._turn(x, [0, 3, 1, 2])

@@ -65,7 +65,7 @@ def taps(subject: Subject, path: Path, images: Images, evaluate: Evaluate) -> tu
 def weights(subject: Subject) -> Params:
     """The initializers that are leaves, in the checkpoint's axes; those that are not there are missing."""
     stored = {tensor.name: numpy_helper.to_array(tensor) for tensor in _model(subject).graph.initializer}
-    return {name: _canonical(name, stored[name], leaf.shape) for name, leaf in own(subject).items() if name in stored}
+    return {name: _canonical(stored[name], leaf.shape) for name, leaf in own(subject).items() if name in stored}
 
 
 def labels(subject: Subject) -> list[str] | None:
@@ -140,9 +140,9 @@ def _folded(subject: Subject) -> Params:
     }
 
 
-def _canonical(name: str, array: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
-    """Convolutions lie as (out, in, h, w); all else is the leaf in another shape, or none of ours."""
-    if STD_CONV_KERNEL.search(name):
+def _canonical(array: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
+    """Kernels of convolutions lie as (out, in, h, w); all else is the leaf in another shape, or none of ours."""
+    if len(shape) == 4 == array.ndim:
         array = array.transpose(2, 3, 1, 0)
     return np.ascontiguousarray(array.reshape(shape) if array.size == np.prod(shape) else array)
 
