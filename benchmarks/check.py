@@ -45,11 +45,11 @@ def executed(path: Path) -> dict[str, int]:
 
 
 def _write_oracle(model: dict) -> None:
-    from vitport.reference import flax_vit
+    from vitport.reference import flax_run
 
     architecture = architecture_of(model["architecture"])
     params = checkpoint.read(Path(model["checkpoint"]), architecture)
-    logits = flax_vit.run(architecture, params, np.load(model["images"]))["logits"]
+    logits = flax_run.run(architecture, params, np.load(model["images"]))["logits"]
     partial = Path(model["oracle"]).with_suffix(".partial.npy")
     np.save(partial, logits)
     partial.replace(model["oracle"])

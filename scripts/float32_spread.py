@@ -26,7 +26,7 @@ from vitport.arrays import Images, Logits, Params
 from vitport.backends import numpy, onnx, tensorflow, torch
 from vitport.images import nudged
 from vitport.opsets import DEFAULT
-from vitport.reference import flax_vit
+from vitport.reference import flax_run
 
 SIZES = {"width": 32, "heads": 4, "mlp_width": 64, "resolution": 32, "num_classes": 10}
 ARCHITECTURES = {
@@ -54,7 +54,7 @@ IMPLEMENTATIONS: dict[str, Callable[[Architecture, Params, Images], Logits]] = {
     "PyTorch": by_definition(torch),
     "ONNX Runtime": by_onnxruntime,
     "TensorFlow": by_definition(tensorflow),
-    "JAX": lambda architecture, params, pixels: flax_vit.run(architecture, params, pixels, "float32")["logits"],
+    "JAX": lambda architecture, params, pixels: flax_run.run(architecture, params, pixels, "float32")["logits"],
 }
 
 
@@ -85,7 +85,7 @@ FAULTS = {
 def ratios(architecture: Architecture, profile: str, seed: int) -> dict[str, float]:
     """Of one checkpoint: each implementation's RMS error over the yardstick's, and that as a fraction of the spread."""
     params, pixels = _random_params(architecture, profile, seed), images.fixed(architecture.resolution)
-    truth = flax_vit.run(architecture, params, pixels)["logits"]
+    truth = flax_run.run(architecture, params, pixels)["logits"]
     draws = [pixels, *(nudged(pixels, draw) for draw in range(1, gates.DRAWS))]
     numpy32 = by_definition(numpy)
     yardstick = max(metrics.error(numpy32(architecture, params, draw), truth).rms for draw in draws)
@@ -119,7 +119,7 @@ def rows(seeds: int) -> Iterator[str]:
 def report(seeds: int) -> str:
     """The whole page."""
     versions = {"numpy": np.__version__, "onnxruntime": onnxruntime.__version__, "torch": torch.torch.__version__}
-    versions |= {"tensorflow": tensorflow.tf.__version__, "jax": flax_vit.facts()["jax"]}
+    versions |= {"tensorflow": tensorflow.tf.__version__, "jax": flax_run.facts()["jax"]}
     return "\n".join(
         [
             "# How far apart good float32 implementations are",

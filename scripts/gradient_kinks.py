@@ -19,7 +19,7 @@ from vitport.backends.numpy import Cast, NumPyOps
 from vitport.gates import DRAWS
 from vitport.job_arguments import identity, model_of
 from vitport.parity.measuring import labels_of, relative_errors
-from vitport.reference import flax_vit
+from vitport.reference import flax_run
 from vitport.runners import Subject
 
 VARIANT = "classifier"
@@ -88,8 +88,8 @@ def _errors(
 ) -> Iterator[tuple[str, dict[str, float]]]:
     """Of Flax itself, then of each artifact: errors by part of the network."""
     labels = labels_of(pixels, architecture.num_classes)
-    truth = flax_vit.gradients(architecture, params, pixels, labels, VARIANT, "float64")
-    single = flax_vit.gradients(architecture, params, pixels, labels, VARIANT, "float32")
+    truth = flax_run.gradients(architecture, params, pixels, labels, VARIANT, "float64")
+    single = flax_run.gradients(architecture, params, pixels, labels, VARIANT, "float32")
     yield "Flax", relative_errors(single, truth)
     for name in ARTIFACTS:
         folder = artifacts / VARIANT / name

@@ -28,7 +28,7 @@ from sklearn.model_selection import train_test_split
 
 from vitport import images, npz
 from vitport.architectures import Architecture, ResNet, parameter_shapes
-from vitport.reference import flax_vit
+from vitport.reference import flax_run, flax_vit
 
 FOLDER = Path(__file__).parents[1] / "checkpoints"
 SIZES = {"width": 32, "heads": 4, "mlp_width": 64, "resolution": 32, "num_classes": 10}
@@ -52,7 +52,7 @@ def main(names: list[str]) -> None:
         architecture, start = ARCHITECTURES[name], time.perf_counter()
         params = fit(architecture, squashed(train, architecture), train_labels)
         seconds = time.perf_counter() - start
-        logits = flax_vit.run(architecture, params, squashed(held_out, architecture), "float32")["logits"]
+        logits = flax_run.run(architecture, params, squashed(held_out, architecture), "float32")["logits"]
         correct = (logits.argmax(axis=1) == labels).sum()
         npz.write(FOLDER / f"{name}.npz", stored(architecture, params))
         print(f"{name}: {correct} of {len(labels)} = {correct / len(labels):.2%} in {seconds:.0f} s")

@@ -55,9 +55,9 @@ class Case:
     @cached_property
     def oracle(self) -> Taps:
         """Every tap of the reference in float64, as far as the definition computes it."""
-        from vitport.reference import flax_vit
+        from vitport.reference import flax_run
 
-        return as_defined(flax_vit.run(self.architecture, self.params, self.images, taps=True), self.architecture)
+        return as_defined(flax_run.run(self.architecture, self.params, self.images, taps=True), self.architecture)
 
     def leaves(self, variant: str) -> Params:
         """The leaves that a variant uses."""

@@ -12,7 +12,7 @@ from runs import DIGITS, ROOT, SMALL, convert, start, succeed, tree
 from vitport import artifacts, checkpoint, formats, images, manifest, metrics, npz
 from vitport.format_table import FORMATS, STANDARD
 from vitport.formats import safetensors_file
-from vitport.reference import flax_vit
+from vitport.reference import flax_run
 
 SCHEMA = json.loads((ROOT / "vitport" / "schemas" / "artifacts.schema.json").read_text())
 WHOLE = [(variant, format) for variant in ("classifier", "features") for format in sorted(STANDARD)]
@@ -89,7 +89,7 @@ def test_stated_error_is_the_error_of_the_file_on_disk(whole, variant, format):
     port = manifest.read(DIGITS)
     (entry,) = (e for e in artifacts.read(whole)["artifacts"] if (e["variant"], e["format"]) == (variant, format))
     params = checkpoint.read(ROOT / "checkpoints" / "digits.npz", port.architecture)
-    truth = flax_vit.run(port.architecture, params, images.fixed(32))
+    truth = flax_run.run(port.architecture, params, images.fixed(32))
     outputs = formats.module(format).load(whole / variant / format)(images.fixed(32))
     measured = metrics.error(outputs, truth["logits" if variant == "classifier" else "pre_logits"])
     assert measured.rms <= entry["error"]["limit"]

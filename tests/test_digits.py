@@ -10,7 +10,7 @@ from clients import need
 
 from vitport import checkpoint, images, manifest, npz
 from vitport.architectures import Architecture, ResNet, parameter_shapes
-from vitport.reference import flax_vit
+from vitport.reference import flax_run
 
 FOLDER = Path(__file__).parents[1] / "checkpoints"
 SIZES = {"width": 32, "heads": 4, "mlp_width": 64, "resolution": 32, "num_classes": 10}
@@ -32,7 +32,7 @@ def held_out() -> tuple[np.ndarray, np.ndarray]:
 
 def _logits(name: str, pictures: np.ndarray, dtype: str = "float32", **changed: np.ndarray) -> np.ndarray:
     params = checkpoint.read(FOLDER / f"{name}.npz", ARCHITECTURES[name])
-    return flax_vit.run(ARCHITECTURES[name], {**params, **changed}, pictures, dtype)["logits"]
+    return flax_run.run(ARCHITECTURES[name], {**params, **changed}, pictures, dtype)["logits"]
 
 
 def _correct(logits: np.ndarray, labels: np.ndarray) -> int:

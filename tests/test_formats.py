@@ -35,7 +35,7 @@ from vitport.backends.tensorflow import TensorFlowOps
 from vitport.errors import AssetError, EnvironmentFault
 from vitport.formats import FORMATS, Export, Port, safetensors_timm, torch_export, transformers_config
 from vitport.formats.safetensors_timm import TimmOps, mlp_ratio, rescale
-from vitport.reference import flax_vit
+from vitport.reference import flax_run, flax_vit
 
 ROOT = Path(__file__).parents[1]
 
@@ -228,7 +228,7 @@ def true_gradients(name: str, variant: str) -> dict[str, np.ndarray]:
     """Of `sum(cotangent * outputs)`, by Flax in float64."""
     case = small.case(name)
     model = flax_vit.module(case.architecture, "float64", head=variant == "classifier")
-    with flax_vit.numerics("float64"):
+    with flax_run.numerics("float64"):
         variables = flax_vit.tree({leaf: jax.numpy.asarray(x, "float64") for leaf, x in case.leaves(variant).items()})
         pixels = jax.numpy.asarray(case.images, "float64")
 

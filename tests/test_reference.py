@@ -12,7 +12,7 @@ import pytest
 from vitport import images
 from vitport.architectures import PUBLISHED, Architecture, ResNet, parameter_shapes, published
 from vitport.errors import BackendError
-from vitport.reference import flax_vit
+from vitport.reference import flax_run, flax_vit
 
 PLAIN = Architecture(patch=8, width=24, depth=2, heads=3, mlp_width=40, resolution=32, num_classes=5)
 HYBRID = Architecture(
@@ -47,7 +47,7 @@ class Run:
         self.architecture = architecture
         self.params = random_params(architecture)
         self.images = images.fixed(32)
-        self.taps = flax_vit.run(architecture, self.params, self.images, taps=True)
+        self.taps = flax_run.run(architecture, self.params, self.images, taps=True)
 
     def leaf(self, name: str) -> np.ndarray:
         return self.params[name].astype(np.float64)
@@ -263,7 +263,7 @@ def test_taps_are_complete(run):
 def test_float32_and_float64_in_one_process_are_what_they_say(architecture):
     params, pair = random_params(architecture), images.fixed(32)
     first, single, second = (
-        flax_vit.run(architecture, params, pair, dtype, taps=True) for dtype in ("float64", "float32", "float64")
+        flax_run.run(architecture, params, pair, dtype, taps=True) for dtype in ("float64", "float32", "float64")
     )
     assert {value.dtype.name for value in single.values()} == {"float32"}
     assert {value.dtype.name for value in first.values()} == {"float64"}
@@ -280,7 +280,7 @@ def test_the_oracle_keeps_the_digits_that_a_fast_variance_cancels(monkeypatch):
     leaves = [params[f"Transformer/{block}/{leaf}"].astype(np.float64) for leaf in ("scale", "bias")]
 
     def worst():
-        taps = flax_vit.run(PLAIN, params, images.fixed(32), taps=True)
+        taps = flax_run.run(PLAIN, params, images.fixed(32), taps=True)
         return np.abs(taps[block] - layer_norm(taps["posembed_input"], *leaves)).max()
 
     assert worst() < 1e-10
@@ -297,24 +297,24 @@ def test_the_yardstick_has_the_variance_of_linen():
 
 def test_module_by_module_is_the_whole(run):
     for dtype, tolerance in (("float64", 1e-13), ("float32", 1e-5)):
-        whole = flax_vit.run(run.architecture, run.params, run.images, dtype, taps=True)
-        steps = flax_vit.run(run.architecture, run.params, run.images, dtype)
+        whole = flax_run.run(run.architecture, run.params, run.images, dtype, taps=True)
+        steps = flax_run.run(run.architecture, run.params, run.images, dtype)
         for name, array in steps.items():
             np.testing.assert_allclose(array, whole[name], rtol=0, atol=tolerance * np.std(whole[name]))
 
 
 def test_equal_modules_are_compiled_once():
     deep = replace(PLAIN, depth=5, num_classes=7)
-    flax_vit._step.clear_cache()
-    flax_vit.run(deep, random_params(deep), images.fixed(32))
-    assert flax_vit._step._cache_size() == 5, "patches, positions, blocks, last norm, head"
+    flax_run._step.clear_cache()
+    flax_run.run(deep, random_params(deep), images.fixed(32))
+    assert flax_run._step._cache_size() == 5, "patches, positions, blocks, last norm, head"
 
 
 def test_without_a_head_there_are_no_logits():
     params, pair = random_params(PLAIN), images.fixed(32)
-    outputs = flax_vit.run(PLAIN, params, pair)
+    outputs = flax_run.run(PLAIN, params, pair)
     headless = {name: leaf for name, leaf in params.items() if not name.startswith("head/")}
-    features = flax_vit.run(PLAIN, headless, pair)
+    features = flax_run.run(PLAIN, headless, pair)
     assert set(outputs) == {"pre_logits", "logits"}
     assert set(features) == {"pre_logits"}
     np.testing.assert_array_equal(features["pre_logits"], outputs["pre_logits"])
@@ -322,7 +322,7 @@ def test_without_a_head_there_are_no_logits():
 
 def test_other_dtypes_are_refused():
     with pytest.raises(ValueError, match="float64 or float32 or bfloat16 or float16, not in 'float8'"):
-        flax_vit.run(PLAIN, random_params(PLAIN), images.fixed(32), "float8")
+        flax_run.run(PLAIN, random_params(PLAIN), images.fixed(32), "float8")
 
 
 @pytest.mark.parametrize("name", PUBLISHED)
@@ -361,7 +361,7 @@ def test_gradients_reach_the_image_and_every_leaf(run):
 
 
 def test_facts_name_versions_device_and_precision():
-    facts = flax_vit.facts()
+    facts = flax_run.facts()
     assert set(facts) == {"jax", "jaxlib", "flax", "device", "matmul_precision"}
     assert facts["matmul_precision"] == "float32"
     assert all(facts.values())
@@ -369,8 +369,8 @@ def test_facts_name_versions_device_and_precision():
 
 def test_products_ask_for_the_highest_precision(monkeypatch):
     asked = []
-    monkeypatch.setattr(flax_vit, "_in_steps", lambda *_: asked.append(_precision_of_a_product()) or {})
-    flax_vit.run(PLAIN, random_params(PLAIN), images.fixed(32), "float32")
+    monkeypatch.setattr(flax_run, "_in_steps", lambda *_: asked.append(_precision_of_a_product()) or {})
+    flax_run.run(PLAIN, random_params(PLAIN), images.fixed(32), "float32")
     assert asked == [(jax.lax.Precision.HIGHEST, jax.lax.Precision.HIGHEST)]
     assert _precision_of_a_product() != asked[0], "the setting outlived the run"
 
@@ -381,6 +381,6 @@ def _precision_of_a_product():
 
 
 def test_an_oracle_of_another_type_is_refused_even_without_assertions(plain, monkeypatch):
-    monkeypatch.setattr(flax_vit, "_in_steps", lambda *arguments: {"pre_logits": np.zeros((2, 4), np.float32)})
+    monkeypatch.setattr(flax_run, "_in_steps", lambda *arguments: {"pre_logits": np.zeros((2, 4), np.float32)})
     with pytest.raises(BackendError, match=r"asked for float64 and JAX computed \{'pre_logits': 'float32'\}"):
-        flax_vit.run(plain.architecture, {}, np.zeros((2, 16, 16, 3), np.float32))
+        flax_run.run(plain.architecture, {}, np.zeros((2, 16, 16, 3), np.float32))

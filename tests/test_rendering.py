@@ -318,18 +318,23 @@ def test_a_crash_is_one_sentence_in_tables_and_its_last_words_are_whole_in_their
     assert all(len(line) < 400 for line in announced(report).splitlines())
 
 
+PAIR = ("float32", "bfloat16")
+
+
 def test_what_did_not_run_is_one_row_for_each_reason_and_what_is_required_comes_first():
     why = {"cause": "absent", "reason": "no TensorFlow here"}
     runs = [
-        sample_reports.not_run("saved_model", variant, precision, **why, required=False)
+        sample_reports.not_run(backend, variant, precision, **why, required=False)
+        for backend, precisions in (("saved_model", PAIR), ("torch", ("float32",)), ("timm", PAIR))
         for variant in ("classifier", "features")
-        for precision in ("float32", "bfloat16")
+        for precision in precisions
     ]
     runs += [sample_reports.not_run("onnx", "classifier", cause="crashed", reason="it crashed", required=True)]
     report = cleaned(sample_reports.report(runs))
     assert tables.not_run(report).rows == (
         ("onnx", "classifier: float32 cpu", "yes", "crashed", "it crashed"),
-        ("saved_model", "classifier, features: float32 cpu, bfloat16 cpu", "no", *why.values()),
+        ("saved_model, timm", "classifier, features: float32 cpu, bfloat16 cpu", "no", *why.values()),
+        ("torch", "classifier, features: float32 cpu", "no", *why.values()),
     )
     assert tables.open_gates(report).rows == ()
 

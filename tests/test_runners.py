@@ -24,7 +24,7 @@ from vitport.formats import Export, safetensors_file
 from vitport.layouts import huggingface, timm
 from vitport.parity import measuring
 from vitport.parity.gradient_parts import part_of
-from vitport.reference import flax_vit
+from vitport.reference import flax_run
 from vitport.runners import Inapplicable, Subject, precision_of
 
 HOLDS = {"safetensors-transformers": huggingface, "safetensors-timm": timm}
@@ -192,7 +192,7 @@ GRADIENTS = [name for name, row in BACKENDS.items() if row.gradients]
 @cache
 def slopes(name: str, variant: str = "classifier") -> dict[str, np.ndarray]:
     case = small.case(name)
-    return flax_vit.gradients(case.architecture, case.params, case.images, LABELS, variant)
+    return flax_run.gradients(case.architecture, case.params, case.images, LABELS, variant)
 
 
 def differences(found: dict[str, np.ndarray], truth: dict[str, np.ndarray]) -> dict[str, float]:

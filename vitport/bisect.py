@@ -4,13 +4,12 @@ Every tap of a backend is held to the same tap of Flax in float64, and allowed w
 the gate's ratio. The cause is looked for in the weights first, bit by bit, and then in what was returned (`causes.py`).
 """
 
-import tempfile
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import numpy as np
 
-from vitport import artifacts, assets, gates, images, jobs, lock, manifest, metrics
+from vitport import artifacts, assets, gates, images, jobs, lock, manifest, metrics, temporary
 from vitport.architectures import TAPS
 from vitport.arrays import Taps
 from vitport.assets import Asset
@@ -112,8 +111,8 @@ def bisect(request: Request, watch: Watch, fetched: assets.Progress | None = Non
     if listed:
         port = manifest.with_resolution(port, listed["resolution"])
     asset = _checkpoint(request, port, watch, fetched)
-    with tempfile.TemporaryDirectory(prefix="vitport-") as place:
-        desk = _Desk(port, asset, Path(place), request, watch)
+    with temporary.folder() as scratch:
+        desk = _Desk(port, asset, scratch, request, watch)
         found = desk.taps()
         walked = steps(found, request)
         first = next((step.tap for step in walked if step.diverged), None)

@@ -5,7 +5,6 @@ Every package is imported in a process of its own: one that crashes says so, and
 
 import os
 import shutil
-import tempfile
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
@@ -13,7 +12,7 @@ from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
 
-from vitport import assets, devices, formats, jobs
+from vitport import assets, devices, formats, jobs, temporary
 from vitport.backend_table import BACKENDS
 from vitport.errors import EnvironmentFault, VitportError
 from vitport.format_table import FORMATS
@@ -68,8 +67,8 @@ class Diagnosis:
 
 def diagnose(device: str, watch: Watch, packages: Sequence[str] = PACKAGES) -> Diagnosis:
     """Asks every package. device: `cuda` lets them see a GPU, and one that sees none is then broken."""
-    with tempfile.TemporaryDirectory(prefix="vitport-") as folder, ThreadPoolExecutor(PARALLEL) as pool:
-        findings = tuple(pool.map(partial(_examine, device, Path(folder), watch), packages))
+    with temporary.folder() as folder, ThreadPoolExecutor(PARALLEL) as pool:
+        findings = tuple(pool.map(partial(_examine, device, folder, watch), packages))
     return Diagnosis(
         findings,
         _machine(),

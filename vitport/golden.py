@@ -5,12 +5,11 @@ judges them by the answers: nonfinite, numeric, flips, repeat and batches. Wheth
 bit, and the semantic lane, need the checkpoint: that is `vitport verify`.
 """
 
-import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from vitport import assets, lock, manifest
+from vitport import assets, lock, manifest, temporary
 from vitport.appearing import appearing
 from vitport.architectures import Architecture
 from vitport.assets import Asset
@@ -68,8 +67,8 @@ def make(request: Request, watch: Watch, fetched: assets.Progress | None = None)
     places = {"cache": request.cache or assets.default_cache(), "offline": request.offline, "progress": fetched}
     places["tell"] = lambda words: watch("asset", words)
     asset = assets.fetch((request.asset,), **places) if request.asset else lock.fetch(port, **places)
-    with tempfile.TemporaryDirectory(prefix="vitport-") as folder:
-        bench = _bench(Path(folder), port.architecture, request, watch, asset)
+    with temporary.folder() as folder:
+        bench = _bench(folder, port.architecture, request, watch, asset)
         truths, spreads = references(bench, port.variants)
     golden = Golden(
         schema=1,
@@ -95,8 +94,8 @@ def check_golden(request: Request, watch: Watch) -> Report:
     listed = _belonging(whole(out, watch), golden, out)
     port = manifest.with_resolution(port, golden.resolution)
     trials = _trials(request, golden, listed, out)
-    with tempfile.TemporaryDirectory(prefix="vitport-") as folder:
-        bench = _bench(Path(folder), port.architecture, request, watch, None)
+    with temporary.folder() as folder:
+        bench = _bench(folder, port.architecture, request, watch, None)
         if bench.pictures.sha256 != golden.images:
             raise AssetError(f"{request.path} is of other images than this vitport makes; make it again")
         truths = {variant: _truth(answers, bench, variant) for variant, answers in golden.variants.items()}

@@ -7,7 +7,6 @@ everything must pass: a gate that always fails catches everything too.
 """
 
 import shutil
-import tempfile
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, field
 from functools import cached_property
@@ -15,7 +14,7 @@ from pathlib import Path
 
 import numpy as np
 
-from vitport import assets, check, checkpoint, convert, images, jobs, lock, manifest, metrics, verify
+from vitport import assets, check, checkpoint, convert, images, jobs, lock, manifest, metrics, temporary, verify
 from vitport.architectures import forward
 from vitport.backend_table import BACKENDS
 from vitport.backends.foreign import words
@@ -124,8 +123,8 @@ def selftest(request: Request, watch: Watch) -> Outcome:
     wanted = _wanted(request.faults, port)
     if not any(_chosen(_names(place, port), wanted) for place in (*backends, *places)):
         raise UsageError("none of these faults can be planted there; leave --backend or --fault out to see them all")
-    with tempfile.TemporaryDirectory(prefix="vitport-") as scratch:
-        lab = _Lab(port, Path(scratch), watch)
+    with temporary.folder() as scratch:
+        lab = _Lab(port, scratch, watch)
         rows = list(lab.backends(backends, wanted))
         rows += lab.definition(wanted) if DEFINITION in places else []
         rows += lab.processes(wanted) if PROCESSES in places else []

@@ -5,14 +5,13 @@ in a process of its own and says what it was fed, outputs carry the job's nonce,
 first backend starts.
 """
 
-import tempfile
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
-from vitport import artifacts, assets, bisect, check, images, lock, manifest, rendering
+from vitport import artifacts, assets, bisect, check, images, lock, manifest, rendering, temporary
 from vitport.architectures import TAPS
 from vitport.assets import Asset
 from vitport.backend_table import BACKENDS
@@ -91,8 +90,7 @@ def verify(request: Request, watch: Watch, fetched: assets.Progress | None = Non
     require("the oracle", ORACLE_PACKAGES)
     asset = _checkpoint(port, listed, request, watch, fetched)
     trials = plan(_asked(request, out, listed, asset))
-    with tempfile.TemporaryDirectory(prefix="vitport-") as place:
-        scratch = Path(place)
+    with temporary.folder() as scratch:
         pictures, fixed = _pictures(port, request, scratch, watch)
         store = Store(request.cache or assets.default_cache(), request.fresh)
         bench = Bench(port.architecture, asset, scratch, pictures, fixed, store, watch, request.timeout)

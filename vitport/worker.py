@@ -116,16 +116,16 @@ def oracle(job: dict) -> dict:
     """The Flax reference in float64, and in float32 for what JAX itself achieves; both variants' outputs."""
     say("importing jax and flax")
     formats.import_packages("the oracle", formats.ORACLE_PACKAGES)
-    from vitport.reference import flax_vit
+    from vitport.reference import flax_run
 
     arguments = model_and_images(job)
     outputs = {}
     for dtype in ("float64", "float32"):
         say(f"running the reference in {dtype}")
-        taps = flax_vit.run(*arguments, dtype)
+        taps = flax_run.run(*arguments, dtype)
         outputs |= {f"{dtype}/{tap}": taps[tap] for tap in TAPS.values()}
     np.savez(job["outputs"], **outputs)
-    return {"outputs": job["outputs"], "versions": flax_vit.facts()}
+    return {"outputs": job["outputs"], "versions": flax_run.facts()}
 
 
 def yardstick(job: dict) -> dict:

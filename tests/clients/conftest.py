@@ -103,11 +103,11 @@ _TRUTH: dict[tuple[Path, str], dict[str, np.ndarray]] = {}
 
 def oracle(port: Port, which: str) -> dict[str, np.ndarray]:
     """By variant: the Flax reference in float64 on the `fixed` images or on the `digits`."""
-    from vitport.reference import flax_vit
+    from vitport.reference import flax_run
 
     if (port.out, which) not in _TRUTH:
         pixels = port.fixed() if which == "fixed" else digit_images()[0]
-        taps = flax_vit.run(port.manifest.architecture, params(port), pixels, "float64")
+        taps = flax_run.run(port.manifest.architecture, params(port), pixels, "float64")
         _TRUTH[port.out, which] = {"classifier": taps["logits"], "features": taps["pre_logits"]}
     return _TRUTH[port.out, which]
 

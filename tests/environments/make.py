@@ -15,7 +15,7 @@ from models import MODELS, Model, named
 from PIL import Image
 
 from vitport import checkpoint, images, manifest
-from vitport.reference import flax_vit
+from vitport.reference import flax_run
 
 ROOT = Path(__file__).parents[2]
 
@@ -70,7 +70,7 @@ def witness(model: Model, source: Path) -> None:
     for index, levels in enumerate(np.round(pixels * 127.5 + 127.5).astype(np.uint8)):
         assert np.array_equal(images.normalise(levels), pixels[index]), "a picture holds levels"
         Image.fromarray(levels).save(model.folder / f"picture_{index}.png")
-    taps = flax_vit.run(architecture, checkpoint.read(model.checkpoint, architecture), pixels, "float64")
+    taps = flax_run.run(architecture, checkpoint.read(model.checkpoint, architecture), pixels, "float64")
     np.savez(model.folder / "oracle.npz", classifier=taps["logits"], features=taps["pre_logits"])
 
 

@@ -1,6 +1,6 @@
 """The loss whose gradients are compared, by its slope: frameworks differentiate outputs, and all are handed this one.
 
-The oracle has the loss itself, in its own words (`flax_vit.gradients`), so that a slip in either shows.
+The oracle has the loss itself, in its own words (`flax_run.gradients`), so that a slip in either shows.
 """
 
 import numpy as np

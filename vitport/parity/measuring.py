@@ -55,39 +55,39 @@ def measure(job: dict) -> dict:
 
 def reference(job: dict) -> dict:
     """Flax in float64 on the images and on the fixed ones, both variants."""
-    flax_vit = _flax()
+    flax_run = _flax()
     architecture, params = model_of(job)
     arrays: dict[str, list[Logits]] = {}
     for name in ("images", "fixed"):
         pixels = np.load(job[name], mmap_mode="r")
         for done, batch in _batches(pixels, ORACLE_BATCH):
-            taps = flax_vit.run(architecture, params, np.asarray(batch), "float64")
+            taps = flax_run.run(architecture, params, np.asarray(batch), "float64")
             for tap in TAPS.values():
                 arrays.setdefault(f"{name}/{tap}", []).append(taps[tap])
             say(f"the oracle in float64, {name}: {done} of {len(pixels)}")
-    return _left(job, flax_vit.facts(), **{name: np.concatenate(parts) for name, parts in arrays.items()})
+    return _left(job, flax_run.facts(), **{name: np.concatenate(parts) for name, parts in arrays.items()})
 
 
 def gradients(job: dict) -> dict:
     """Flax's gradients in float64 on the fixed images, and how far its own in float32 are from them."""
-    flax_vit = _flax()
+    flax_run = _flax()
     architecture, params = model_of(job)
     fixed = np.load(job["fixed"])
     labels = labels_of(fixed, architecture.num_classes)
     say("the oracle's gradients in float64")
-    truth = flax_vit.gradients(architecture, params, fixed, labels, job["variant"], "float64")
+    truth = flax_run.gradients(architecture, params, fixed, labels, job["variant"], "float64")
     say("Flax's gradients in float32")
-    single = flax_vit.gradients(architecture, params, fixed, labels, job["variant"], "float32")
+    single = flax_run.gradients(architecture, params, fixed, labels, job["variant"], "float32")
     result = {"reference": relative_errors(single, truth)}
-    return result | _left(job, flax_vit.facts(), **truth)
+    return result | _left(job, flax_run.facts(), **truth)
 
 
 def _flax() -> ModuleType:
     say("importing jax and flax")
     formats.import_packages("the oracle", formats.ORACLE_PACKAGES)
-    from vitport.reference import flax_vit
+    from vitport.reference import flax_run
 
-    return flax_vit
+    return flax_run
 
 
 def _left(job: dict, versions: dict, **arrays: np.ndarray) -> dict:

@@ -26,11 +26,11 @@ def tap_oracle(job: dict) -> dict:
     """Every tap of Flax in float64, as far as the definition computes it."""
     say("importing jax and flax")
     formats.import_packages("the oracle", formats.ORACLE_PACKAGES)
-    from vitport.reference import flax_vit
+    from vitport.reference import flax_run
 
     architecture, params, pixels = model_and_images(job)
     say("every step of the oracle in float64")
-    return _left(job, as_defined(flax_vit.run(architecture, params, pixels, "float64", taps=True), architecture))
+    return _left(job, as_defined(flax_run.run(architecture, params, pixels, "float64", taps=True), architecture))
 
 
 def as_defined(taps: Taps, architecture: Architecture) -> Taps:

@@ -77,12 +77,15 @@ def gates(run: Run, report: Report) -> Table:
 
 def not_run(report: Report) -> Table:
     """Runs without numbers and what to do about them, those that are required first; a row for each reason."""
-    columns = (Column("backend", "code"), Column("runs"), Column("required"), Column("cause"), Column("reason"))
+    columns = (Column("backends", "code"), Column("runs"), Column("required"), Column("cause"), Column("reason"))
     alike: dict[tuple[str, ...], list[Run]] = {}
     for run in sorted(_not_run(report), key=lambda run: not run.required):
         why = ("yes" if run.required else "no", run.cause or NOTHING, summary.brief(run.reason) or NOTHING)
         alike.setdefault((run.backend, *why), []).append(run)
-    rows = tuple((backend, _places(group), *why) for (backend, *why), group in alike.items())
+    together: dict[tuple[str, ...], list[str]] = {}
+    for (backend, *why), group in alike.items():
+        together.setdefault((_places(group), *why), []).append(backend)
+    rows = tuple((", ".join(backends), *rest) for rest, backends in together.items())
     return Table("What did not run", columns, rows, "Not measured is never a pass: what is required must run.")
 
 

@@ -10,7 +10,7 @@ from vitport.architectures import TAPS
 from vitport.arrays import Images, Logits, Taps
 from vitport.devices import Runner, gpu_memory
 from vitport.formats import stablehlo
-from vitport.reference import flax_vit
+from vitport.reference import flax_run, flax_vit
 from vitport.runners import Subject, matching, own, precision_of, require
 
 VERSIONS = {"jax": jax.__version__, "flax": flax.__version__}
@@ -20,14 +20,14 @@ def open(subject: Subject, device: str, precision: str) -> Runner:
     """Ready to run."""
     require("flax", device, precision)
     dtype, tf32 = ("float32", True) if precision == "tf32" else (precision, False)
-    products = flax_vit.TF32 if tf32 else flax_vit.MATMUL_PRECISION
+    products = flax_run.TF32 if tf32 else flax_run.MATMUL_PRECISION
     place = stablehlo.place_of(device)
     variables = jax.device_put(_cast(flax_vit.tree(own(subject)), dtype), place)
-    call = flax_vit.compiled(subject.architecture, subject.variant == "classifier", dtype)
+    call = flax_run.compiled(subject.architecture, subject.variant == "classifier", dtype)
     said: dict[str, str] = {}
 
     def infer(images: Images) -> tuple[Logits, str]:
-        with flax_vit.numerics(dtype, products):
+        with flax_run.numerics(dtype, products):
             result = call(variables, jax.device_put(images.astype(jax.numpy.dtype(dtype)), place))
             said.update(facts(variables, device))
         return np.asarray(result, np.float32), stablehlo.reported(result)
@@ -37,13 +37,13 @@ def open(subject: Subject, device: str, precision: str) -> Runner:
 
 def semantic(subject: Subject, images: Images) -> tuple[Logits, str]:
     """The oracle."""
-    outputs = flax_vit.run(subject.architecture, own(subject), images, "float64")
+    outputs = flax_run.run(subject.architecture, own(subject), images, "float64")
     return outputs[TAPS[subject.variant]], "the reference itself, in float64"
 
 
 def taps(subject: Subject, images: Images) -> tuple[Taps, str]:
     """Its own; where the definition has the class token alone, that of it."""
-    found = flax_vit.run(subject.architecture, own(subject), images, "float32", taps=True)
+    found = flax_run.run(subject.architecture, own(subject), images, "float32", taps=True)
     guide = matching.guide(subject, images)
     alone = {name: found[name] if found[name].shape == tap.shape else found[name][:, 0] for name, tap in guide.items()}
     return alone, "the reference itself, in float32"
@@ -55,7 +55,7 @@ def facts(variables: dict, device: str) -> dict[str, str]:
     leaves = jax.tree.leaves(variables)
     dtypes = {str(leaf.dtype) for leaf in leaves}
     return {
-        "precision": precision_of(dtypes, device == "cuda" and products != flax_vit.MATMUL_PRECISION),
+        "precision": precision_of(dtypes, device == "cuda" and products != flax_run.MATMUL_PRECISION),
         "weights": ", ".join(sorted(dtypes)),
         "matmul_precision": products,
         **gpu_memory(_peak(*leaves[0].devices()) if device == "cuda" else None),
