@@ -1,17 +1,20 @@
 """Runs the plan: makes what a run needs, measures it, writes it down, says how far it is."""
 
+import contextlib
 import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from itertools import groupby
 from pathlib import Path
 from statistics import median
 
 from benchmarks import environments, measure, models
-from benchmarks.contestants import SIZES
+from benchmarks.contestants import BATCHES, SIZES
 from benchmarks.ledger import ROOT, Ledger
-from benchmarks.plan import Run
+from benchmarks.plan import Run, groups
+from benchmarks.race import Lost, Racer, turn
 
 Tell = Callable[[str], None]
 
@@ -26,6 +29,10 @@ class Unprepared(Exception):
     """What a run needs could not be made."""
 
 
+UNPREPARED = (environments.Unavailable, FileNotFoundError, Unprepared)
+"""Why a run did not even begin."""
+
+
 class Workplace:
     """Folders of one benchmark. Models and environments outlive a change of the code, runs and artifacts do not."""
 
@@ -38,29 +45,52 @@ class Workplace:
 
     def run_all(self, runs: Sequence[Run]) -> None:
         """Everything that the ledger does not have yet."""
-        for index, run in enumerate(runs):
-            if self.ledger.has(run):
-                continue
-            left = sum(self._expected(each) for each in runs[index:] if not self.ledger.has(each))
-            measured = self._measured(run)
-            self.ledger.add(run, measured)
-            self.tell(line(index + 1, len(runs), run, measured, left))
+        for group in groups(runs):
+            todo = [run for run in group if not self.ledger.has(run)]
+            for run, measured in self._race(todo) if group[0].races else self._one_by_one(todo):
+                self.ledger.add(run, measured)
+                left = sum(self._expected(each) for each in runs if not self.ledger.has(each))
+                self.tell(line(runs.index(run) + 1, len(runs), run, measured, left))
 
     def _expected(self, run: Run) -> float:
         known = [row["wall"] for row in self.ledger.rows(run.part, run.size, run.key) if "wall" in row]
         return median(known) if known else GUESS
 
+    def _one_by_one(self, runs: Sequence[Run]) -> Iterator[tuple[Run, dict]]:
+        for run in runs:
+            yield run, self._measured(run)
+
+    def _race(self, runs: Sequence[Run]) -> Iterator[tuple[Run, dict]]:
+        """Round by round. Who can't be loaded has an error in the first, and is out."""
+        racers: dict[str, Racer] = {}
+        with contextlib.ExitStack() as ends:
+            for run in {run.key: run for run in reversed(runs)}.values():
+                try:
+                    racers[run.key] = Racer(self._command(run), self._log(run), run.limit)
+                    ends.callback(racers[run.key].end)
+                except (*UNPREPARED, Lost) as error:
+                    yield run, {"error": str(error)}
+            for _, together in groupby(runs, key=lambda run: run.round):
+                present = {run.key: run for run in together if run.key in racers}
+                for key, row in turn({key: racers[key] for key in present}, BATCHES).items():
+                    yield present[key], row
+                    if "error" in row:
+                        del racers[key]
+
+    def _log(self, run: Run) -> Path:
+        self.runs.mkdir(parents=True, exist_ok=True)
+        return self.runs / f"log-{run.key}.txt"
+
     def _measured(self, run: Run) -> dict:
         """The numbers of one run, or its error."""
         try:
             command = self._command(run)
-        except (environments.Unavailable, FileNotFoundError, Unprepared) as error:
+        except UNPREPARED as error:
             return {"error": str(error)}
         if run.part == "convert":
             os.sync()  # what the one before wrote is not this one's to wait for
-        self.runs.mkdir(parents=True, exist_ok=True)
         sampled = run.part in SAMPLED and not run.round
-        measured = measure.run(command, self.runs / "log.txt", run.limit, sampled)
+        measured = measure.run(command, self._log(run), run.limit, sampled)
         if not self._kept(run):
             shutil.rmtree(self._out(run), ignore_errors=True)
         return measured

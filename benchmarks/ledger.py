@@ -19,7 +19,7 @@ ROOT = Path(__file__).parents[1]
 MEASURED = (
     "vitport/**/*.py",
     "benchmarks/peers/*.py",
-    *(f"benchmarks/{name}.py" for name in ("check", "measure", "models", "onnx_step", "runners", "throughput")),
+    *(f"benchmarks/{name}.py" for name in ("check", "measure", "models", "onnx_step", "race", "runners", "throughput")),
 )
 """The code that a run's numbers depend on."""
 

@@ -115,7 +115,7 @@ def run(command: Sequence[str], log: Path, limit: float, sampled: bool = False) 
     log: gets standard error. limit: seconds before it is stopped. The last line of standard output, if it is JSON, is
     the contestant's own result.
     """
-    before, others = _children_seconds(), _busy_seconds()
+    before, others = _children_seconds(), busy_seconds()
     with log.open("wb") as errors:
         started = time.perf_counter()
         child = subprocess.Popen(
@@ -128,7 +128,7 @@ def run(command: Sequence[str], log: Path, limit: float, sampled: bool = False) 
     measured = {
         "wall": wall,
         "cpu": cpu,
-        "others": max(_busy_seconds() - others - cpu, 0) / wall,
+        "others": max(busy_seconds() - others - cpu, 0) / wall,
         "result": _result(output),
         "steps": steps(log.read_text(errors="replace")),
     }
@@ -191,6 +191,14 @@ def _kilobytes(path: str) -> dict[str, int]:
     return {name: 1024 * int(value) for name, value in re.findall(r"^(\w+):\s+(\d+) kB$", text, re.MULTILINE)}
 
 
+def processor_seconds(pid: int) -> float:
+    """Of a process that lives or has not been waited for; 0 of one that is gone."""
+    with suppress(OSError):
+        user, system = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[11:13]
+        return (int(user) + int(system)) / TICK
+    return 0.0
+
+
 def _parents() -> Iterator[tuple[int, int]]:
     for entry in os.scandir("/proc"):
         if entry.name.isdigit():
@@ -205,7 +213,7 @@ def _children_seconds() -> float:
     return usage.ru_utime + usage.ru_stime
 
 
-def _busy_seconds() -> float:
+def busy_seconds() -> float:
     """Processor seconds of the whole machine: user, nice, system, interrupts and stolen time, without idling."""
     user, nice, system, _, _, *rest = map(int, Path("/proc/stat").read_text().split("\n", 1)[0].split()[1:9])
     return (user + nice + system + sum(rest)) / TICK

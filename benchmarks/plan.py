@@ -5,15 +5,16 @@ Round 0 of every contestant is not timed: it fills the caches, its memory is sam
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import groupby
 
-from benchmarks.contestants import BATCHES, CONVERSIONS, IMPORTS, Artifact, Contestant, Size, startup
+from benchmarks.contestants import CONVERSIONS, IMPORTS, Artifact, Contestant, Size, startup
 
 PARTS = ("startup", "imports", "convert", "check", "throughput")
 
 ROUNDS = {"startup": 15, "imports": 5}
 
 THROUGHPUT_SECONDS = 1.5
-"""Of calls, for each batch size in each round."""
+"""Of calls, a contestant's turn at a batch size."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,6 +34,11 @@ class Run:
     limit: float = 3600
     artifact: Artifact | None = None
 
+    @property
+    def races(self) -> bool:
+        """Whether it is loaded beside others, and takes turns with them."""
+        return self.part == "throughput"
+
 
 def runs(parts: Sequence[str], sizes: Sequence[Size], only: Sequence[str] = (), rounds: int | None = None) -> list[Run]:
     """Every run, in order. only: keys of contestants. rounds: instead of each size's own number.
@@ -51,6 +57,12 @@ def runs(parts: Sequence[str], sizes: Sequence[Size], only: Sequence[str] = (), 
     makers = ("convert",) if "check" in parts else ()
     wanted = [run for run in planned if run.part in parts or (run.part in makers and run.makes and not run.round)]
     return [run for run in wanted if not only or run.maker in only]
+
+
+def groups(planned: Sequence[Run]) -> Iterator[list[Run]]:
+    """Artifacts that race, of one format and size, with all their rounds; any other run alone."""
+    for _, group in groupby(planned, key=lambda run: (run.size, run.artifact.format) if run.races else run):
+        yield list(group)
 
 
 def artifacts(size: Size) -> list[tuple[Contestant, Artifact]]:
@@ -104,6 +116,6 @@ def _run(part: str, size: str, each: Contestant, number: int) -> Run:
 
 
 def _of_artifact(part: str, size: Size, maker: Contestant, artifact: Artifact, number: int) -> Run:
-    options = () if part == "check" else (",".join(map(str, BATCHES)), str(THROUGHPUT_SECONDS))
+    options = () if part == "check" else (str(THROUGHPUT_SECONDS),)
     command = ("{python}", "-m", f"benchmarks.{part}", artifact.format, "{artifact}", "{model}", *options)
     return Run(part, size.name, artifact.key, number, artifact.label, maker.key, command, artifact=artifact)

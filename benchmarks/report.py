@@ -26,10 +26,10 @@ mapped files, which the kernel can take back: the checkpoint is memory-mapped. F
 the process they are forks of. Together: the sum over all processes at one moment, shared pages counted once."""
 
 THROUGHPUT = """\
-Images a second on the CPU, more is better; each runtime with its default options and threads, one process at a time.
-The first two calls of a batch size are not timed. Errors are those of the logits of the two fixed images to the Flax
-oracle in float64: a peer whose error is not rounding is another function, and only a goal that names it is measured by
-it."""
+Images a second on the CPU, more is better; each runtime with its default options and threads. All artifacts of a format
+are loaded, each in its process, and take turns of a second and a half at a batch size; the others sleep. The first two
+calls of a batch size are not timed. Errors are those of the logits of the two fixed images to the Flax oracle in
+float64: a peer whose error is not rounding is another function, and only a goal that names it is measured by it."""
 
 OPERATORS = """\
 Counted in the graph that ONNX Runtime itself writes after all its optimisations, on this processor."""

@@ -1,11 +1,13 @@
-"""Images a second of one artifact: `python -m benchmarks.throughput FORMAT PATH MODEL.json 1,8,32 SECONDS`.
+"""One artifact, ready to run: `python -m benchmarks.throughput FORMAT PATH MODEL.json SECONDS`.
 
-Prints {"batch": images a second}. The first calls of each batch size are not timed.
+Says {"ready": true}, and then answers every line of standard input, a batch size, with {"rate": images a second}. In
+between it does nothing, so that several can be loaded and take turns (`race.py`).
 """
 
 import json
 import sys
 import time
+from functools import cache
 from pathlib import Path
 
 import numpy as np
@@ -13,28 +15,39 @@ import numpy as np
 from benchmarks.runners import LOADERS, Pair
 
 WARM_UP = 2
-"""Calls before the clock starts: XLA compiles in the first, TorchScript profiles in the first and compiles in the
-second."""
+"""Calls before the first of each batch size: XLA compiles in the first, TorchScript profiles in the first and compiles
+in the second."""
 
 
-def main(format_: str, path: str, model: str, batches: str, seconds: str) -> None:
-    """Prints the result as one line of JSON."""
+def main(format_: str, path: str, model: str, seconds: str) -> None:
+    """A line of JSON for every line of standard input, to its end."""
     images = np.load(json.loads(Path(model).read_text())["images"])
-    pair = LOADERS[format_](Path(path))
-    print(json.dumps({batch: rate(pair, images, int(batch), float(seconds)) for batch in batches.split(",")}))
+    prepare, run = LOADERS[format_](Path(path))
+
+    @cache
+    def warm(batch: int) -> Pair:
+        fed = prepare(np.resize(images, (batch, *images.shape[1:])))
+        for _ in range(WARM_UP):
+            run(fed)
+        return fed
+
+    _say(ready=True)
+    for line in sys.stdin:
+        fed = warm(int(line))
+        _say(rate=int(line) * calls_per_second(lambda fed=fed: run(fed), float(seconds)))
 
 
-def rate(pair: Pair, images: np.ndarray, batch: int, seconds: float) -> float:
-    """Images a second, over as many calls as `seconds` hold, at least one."""
-    prepare, run = pair
-    fed = prepare(np.resize(images, (batch, *images.shape[1:])))
-    for _ in range(WARM_UP):
-        run(fed)
+def calls_per_second(call, seconds: float) -> float:
+    """Over as many calls as `seconds` hold, at least one."""
     calls, started = 0, time.perf_counter()
     while not calls or time.perf_counter() - started < seconds:
-        run(fed)
+        call()
         calls += 1
-    return calls * batch / (time.perf_counter() - started)
+    return calls / (time.perf_counter() - started)
+
+
+def _say(**value: object) -> None:
+    print(json.dumps(value), flush=True)
 
 
 if __name__ == "__main__":

@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks import execute, goals, measure, plan, report, tables
-from benchmarks.contestants import CONVERSIONS, SAME_FUNCTION, SIZES
+from benchmarks import execute, goals, measure, plan, race, report, tables
+from benchmarks.contestants import CONVERSIONS, SAME_FUNCTION, SIZES, Artifact
 from benchmarks.ledger import Ledger
 from benchmarks.plan import Run, runs
 from benchmarks.summary import ratios, summarize, total
@@ -123,7 +123,7 @@ def test_the_largest_models_are_held_to_eight_gigabytes(ledger: Ledger) -> None:
     assert (found.verdict, found.measured) == ("MISSED", "9.00 GB")
 
 
-def race(ledger: Ledger, peer: str, relative: float, ours: float, theirs: float) -> dict[str, str]:
+def raced(ledger: Ledger, peer: str, relative: float, ours: float, theirs: float) -> dict[str, str]:
     """Verdicts of ONNX at batch 8 by goal, for a peer with this error."""
     for key, rate, error in (("vitport-onnx", ours, 1e-7), (peer, theirs, relative)):
         result = {"1": rate, "8": rate, "32": rate}
@@ -134,12 +134,12 @@ def race(ledger: Ledger, peer: str, relative: float, ours: float, theirs: float)
 
 
 def test_a_faster_peer_is_a_goal_missed(ledger: Ledger) -> None:
-    assert race(ledger, "dynamo-timm", 1e-7, 30.0, 31.0)["at least as fast as the best peer"] == "MISSED"
+    assert raced(ledger, "dynamo-timm", 1e-7, 30.0, 31.0)["at least as fast as the best peer"] == "MISSED"
 
 
 def test_a_faster_wrong_function_is_no_peer(ledger: Ledger) -> None:
     """But optimum as it comes is named by a goal of its own."""
-    found = race(ledger, "optimum-erf", 100 * SAME_FUNCTION, 30.0, 31.0)
+    found = raced(ledger, "optimum-erf", 100 * SAME_FUNCTION, 30.0, 31.0)
     assert found["at least as fast as the best peer"] == "NOT RUN"
     assert found["faster than optimum's as it comes"] == "MISSED"
 
@@ -239,6 +239,65 @@ def test_steps_are_read_from_progress() -> None:
     assert measure.steps(log) == {"checkpoint": [0.1, 0.1], "onnx": [2.5, 1.0]}
 
 
+# Races.
+
+WAITER = """import json, sys
+print("a framework's word")
+print(json.dumps({"ready": True}), flush=True)
+for line in sys.stdin:
+    if line == sys.argv[2]: sys.exit("it gave up")
+    print(json.dumps({"rate": float(sys.argv[1]) * int(line)}), flush=True)
+"""
+
+
+def waiter(program: Path, rate: float, dies_at: int = 0) -> tuple[str, ...]:
+    program.write_text(WAITER)
+    return (sys.executable, str(program), str(rate), f"{dies_at}\n")
+
+
+def racing(key: str, format_: str, command: tuple[str, ...], number: int) -> Run:
+    artifact = Artifact(key=key, label=key, format=format_, path="")
+    return Run("throughput", "", key, number, key, key, command, artifact=artifact, limit=30)
+
+
+def test_a_race_takes_turns_and_who_dies_is_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(execute.Workplace, "_artifact", lambda *_: "")
+    asked: list[tuple[str, int]] = []
+    rate = race.Racer.rate
+
+    def watched(self: race.Racer, batch: int) -> float:
+        asked.append((self._log.stem.removeprefix("log-"), batch))
+        return rate(self, batch)
+
+    monkeypatch.setattr(race.Racer, "rate", watched)
+    program = tmp_path / "waiter.py"
+    commands = {"a": waiter(program, 1), "b": waiter(program, 2, dies_at=8), "c": ("/bin/false",)}
+    planned = [racing(key, "onnx", commands[key], number) for number in (1, 2) for key in commands]
+    told: list[str] = []
+    place = execute.Workplace(tmp_path, "fingerprint", told.append)
+    place.run_all(planned)
+    assert {n: row["result"] for n, row in place.ledger.timed("throughput", "", "a").items()} == {
+        n: {"1": 1.0, "8": 8.0, "32": 32.0} for n in (1, 2)
+    }
+    assert place.ledger.error("throughput", "", "b") == "exit code 1: it gave up"
+    assert place.ledger.error("throughput", "", "c") == "exit code 1: no message"
+    assert asked == [("a", 1), ("b", 1), ("a", 8), ("b", 8), ("a", 32), ("a", 1), ("a", 8), ("a", 32)]
+    assert len(told) == 4
+    place.run_all(planned)
+    assert len(told) == 4, "a second start measures nothing again"
+
+
+def test_a_racer_that_hangs_is_stopped(tmp_path: Path) -> None:
+    with pytest.raises(race.Lost, match=r"stopped after 0\.5 s"):
+        race.Racer([sys.executable, "-c", "import time; time.sleep(60)"], tmp_path / "log", 0.5)
+
+
+def test_two_formats_do_not_race() -> None:
+    planned = [racing(key, format_, (), n) for format_ in ("onnx", "torchscript") for n in (1, 2) for key in "ab"]
+    planned = [Run("check", "", "a", 0, "a", "a", ()), *planned]
+    assert [len(group) for group in plan.groups(planned)] == [1, 4, 4]
+
+
 # The whole thing, on a tiny model.
 
 CHEAP = ("--only", "vitport-onnx-step", "--only", "copy", "--only", "pass", "--only", "import-numpy")
@@ -282,7 +341,7 @@ def test_the_page_is_drawn_with_everything_measured(ledger: Ledger, tmp_path: Pa
         for number in (1, 2):
             row = {"wall": number, "cpu": 1.0, "others": 0.1, "steps": {"onnx": [0.0, 1.0]}}
             ledger.add(Run("convert", "S_16", each.key, number, "", each.key, ()), row)
-    race(ledger, "dynamo-timm", 1e-7, 30.0, 29.0)
+    raced(ledger, "dynamo-timm", 1e-7, 30.0, 29.0)
     put(ledger, "convert", "L_16", "vitport", first=memory(main=1) | {"steps": {"onnx": [0.0, 1.0]}})
     report.write(ledger, list(SIZES), tmp_path / "page.md")
     page = (tmp_path / "page.md").read_text()
