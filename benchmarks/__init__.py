@@ -4,6 +4,8 @@ contestants.py   the table: who is measured, by which command, in which environm
 models.py        random checkpoints, manifests and the peers' copies of the weights
 environments.py  virtual environments of peers whose dependencies conflict, on top of the running one
 plan.py          the order of runs: A B C A B C …
+execute.py       the order, run: models, environments and artifacts are made when first needed
+race.py          artifacts of one format, all loaded, in turns of a second and a half
 measure.py       one process from start to end: seconds, processor seconds, memory of every descendant
 ledger.py        what was measured so far; a second start goes on where the first was interrupted
 summary.py       medians, ratios, spread
