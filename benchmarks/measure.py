@@ -77,11 +77,16 @@ class Sampler(threading.Thread):
         }
 
     def _look(self, pid: int) -> None:
+        """A process between fork and exec has the memory of its parent and soon another name: it is not counted."""
         with suppress(OSError, KeyError):
-            facts, peak = _kilobytes(f"/proc/{pid}/status"), self._peaks.get(pid, ("", Peak()))[1]
+            command = Path(f"/proc/{pid}/cmdline")
+            before, facts = command.read_text(), _kilobytes(f"/proc/{pid}/status")
+            if command.read_text() != before:
+                return
+            peak = self._peaks.get(pid, ("", Peak()))[1]
             peak.resident = max(peak.resident, facts["VmHWM"])
             peak.anonymous = max(peak.anonymous, facts["RssAnon"])
-            self._peaks[pid] = (role(Path(f"/proc/{pid}/cmdline").read_text()), peak)
+            self._peaks[pid] = (role(before), peak)
 
     def _share(self, pids: Sequence[int]) -> None:
         total = Peak()

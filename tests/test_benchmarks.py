@@ -228,6 +228,17 @@ def test_a_contestant_that_hangs_is_stopped(tmp_path: Path) -> None:
     assert measured["wall"] < 20
 
 
+def test_a_process_that_is_not_itself_yet_is_not_counted(monkeypatch: pytest.MonkeyPatch) -> None:
+    """After a fork it has the parent's memory, after the exec a name of its own."""
+    sampler, names = measure.Sampler(os.getpid()), iter(["vitport.worker\0/a/torchscript.job.json", "lscpu", "b", "b"])
+    monkeypatch.setattr(measure.Path, "read_text", lambda self: next(names))
+    monkeypatch.setattr(measure, "_kilobytes", lambda path: {"VmHWM": 7, "RssAnon": 5})
+    sampler._look(1)
+    assert sampler._peaks == {}
+    sampler._look(1)
+    assert sampler._peaks == {1: ("main", measure.Peak(7, 5))}
+
+
 def test_the_result_is_the_last_line() -> None:
     assert measure._result('noise\n{"1": 2.5}\n') == {"1": 2.5}
     assert measure._result("noise") == {}
