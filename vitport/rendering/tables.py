@@ -77,7 +77,7 @@ def gates(run: Run, report: Report) -> Table:
 
 def not_run(report: Report) -> Table:
     """Runs without numbers and what to do about them, those that are required first; a row for each reason."""
-    columns = (Column("backends", "code"), Column("runs"), Column("required"), Column("cause"), Column("reason"))
+    columns = (Column("backends"), Column("runs"), Column("required"), Column("cause"), Column("reason"))
     alike: dict[tuple[str, ...], list[Run]] = {}
     for run in sorted(_not_run(report), key=lambda run: not run.required):
         why = ("yes" if run.required else "no", run.cause or NOTHING, summary.brief(run.reason) or NOTHING)
