@@ -41,7 +41,7 @@ AS_OPTIMUM = "onnx, batch {}: faster than optimum's as it comes"
 
 ONNX_LIMIT = (
     "Four fifths are matrix products, as in every export; what else differs is less than the rounds do. `--opset 23`, "
-    "for whose Attention ONNX Runtime has a kernel, is 1.03 to 1.08 times as fast on S/16, 0.96 to 1.06 on B/16."
+    "for whose Attention ONNX Runtime has a kernel, is 1.03 to 1.08 times as fast on S/16, 0.96 to 1.04 on B/16."
 )
 """From profiles by ONNX Runtime of S/16, and the rows of `vitport, opset 23`."""
 
