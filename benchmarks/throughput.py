@@ -7,12 +7,14 @@ between it does nothing, so that several can be loaded and take turns (`race.py`
 import json
 import sys
 import time
-from functools import cache
+from collections.abc import Callable
+from functools import cache, partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
-from benchmarks.runners import LOADERS, Pair
+from benchmarks.runners import LOADERS
 
 WARM_UP = 2
 """Calls before the first of each batch size: XLA compiles in the first, TorchScript profiles in the first and compiles
@@ -25,7 +27,7 @@ def main(format_: str, path: str, model: str, seconds: str) -> None:
     prepare, run = LOADERS[format_](Path(path))
 
     @cache
-    def warm(batch: int) -> Pair:
+    def warm(batch: int) -> Any:
         fed = prepare(np.resize(images, (batch, *images.shape[1:])))
         for _ in range(WARM_UP):
             run(fed)
@@ -33,11 +35,11 @@ def main(format_: str, path: str, model: str, seconds: str) -> None:
 
     _say(ready=True)
     for line in sys.stdin:
-        fed = warm(int(line))
-        _say(rate=int(line) * calls_per_second(lambda fed=fed: run(fed), float(seconds)))
+        batch = int(line)
+        _say(rate=batch * calls_per_second(partial(run, warm(batch)), float(seconds)))
 
 
-def calls_per_second(call, seconds: float) -> float:
+def calls_per_second(call: Callable[[], object], seconds: float) -> float:
     """Over as many calls as `seconds` hold, at least one."""
     calls, started = 0, time.perf_counter()
     while not calls or time.perf_counter() - started < seconds:
