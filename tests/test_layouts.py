@@ -54,7 +54,6 @@ def test_restore_undoes_export_to_the_bit(layout: str, architecture: Architectur
     for name, leaf in restored.items():
         assert leaf.tobytes() == params[name].tobytes(), name
         assert leaf.shape == shapes[name]
-        assert leaf.flags.c_contiguous
 
 
 @each_case
@@ -67,11 +66,10 @@ def test_export_undoes_restore_to_the_bit(layout: str, architecture: Architectur
 
 
 @each_case
-def test_every_value_arrives_exactly_once_and_contiguous(layout: str, architecture: Architecture) -> None:
+def test_every_value_arrives_exactly_once(layout: str, architecture: Architecture) -> None:
     tensors = exported(layout, architecture)
     values = np.concatenate([tensor.view(np.uint32).ravel() for tensor in tensors.values()])
     assert np.array_equal(np.sort(values), np.arange(values.size))
-    assert all(tensor.flags.c_contiguous for tensor in tensors.values())
 
 
 @each_case
@@ -208,10 +206,6 @@ def shapes_of(layout: str, architecture: Architecture, variant: str) -> Shapes:
 
 
 def timm_shapes(architecture: Architecture, variant: str) -> Shapes:
-    import torchvision_shim
-
-    need("torch")
-    torchvision_shim.install()
     client = need("timm")
     import torch
 

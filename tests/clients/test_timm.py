@@ -2,7 +2,6 @@
 
 import numpy as np
 import pytest
-import torchvision_shim
 
 from clients import need
 from clients.conftest import VARIANTS, digit_images, params
@@ -11,7 +10,6 @@ from vitport.layouts import timm as layout
 from vitport.layouts.transfer import export
 
 torch = need("torch")
-torchvision_shim.install()
 timm = need("timm")
 
 FORMAT = "safetensors-timm"

@@ -3,7 +3,7 @@
 import importlib.util
 from pathlib import Path
 
-PATH = Path(__file__).parents[1] / "vitport" / "runners" / "torchvision_operators.py"
+PATH = Path(__file__).resolve().parents[2] / "vitport" / "runners" / "torchvision_operators.py"
 
 
 def install() -> None:
