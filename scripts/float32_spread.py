@@ -73,7 +73,7 @@ class TorchEpsilon(numpy.NumPyOps):
 
 
 def by_wrong_definition(ops: type[numpy.NumPyOps]) -> Callable[[Architecture, Params, Images], Logits]:
-    return lambda architecture, params, pixels: numpy.runner(architecture, params, "classifier", ops)(pixels)
+    return lambda architecture, params, pixels: numpy.Model(architecture, "classifier", params, ops).runner()(pixels)
 
 
 FAULTS = {

@@ -20,7 +20,9 @@ WRONG = {
     "onnx:scaled": rf"onnx {OF_DIGITS} is not .* RMS error to the oracle is 5\.\d+e-04 \(max .*; the limit is",
     "safetensors-timm:nan-weight": "safetensors-timm: what was written is refused .* nothing published: .* finite",
     "onnx:nan-output": rf"onnx {OF_DIGITS} is not the function of the checkpoint: 64 of its outputs are NaN",
-    "safetensors-timm:shape": rf"safetensors-timm {OF_DIGITS} returns \(1, 32\), the oracle \(2, 32\)",
+    "onnx:shape": rf"onnx {OF_DIGITS} returns \(1, 32\), the oracle \(2, 32\)",
+    "safetensors-timm:scaled": rf"safetensors-timm {OF_DIGITS} is not .* RMS error to the oracle is 5\.\d+e-04 \(max",
+    "safetensors-transformers:scaled": rf"transformers {OF_DIGITS} is not .* to the oracle is 5\.\d+e-04 \(max",
 }
 
 

@@ -30,7 +30,8 @@ from tensorflow.python.eager import context
 from vitport import formats
 from vitport.architectures import VARIANTS, parameter_shapes
 from vitport.arrays import Params
-from vitport.backends.numpy import NumPyOps
+from vitport.backends import numpy
+from vitport.backends.numpy import Model, NumPyOps
 from vitport.backends.tensorflow import TensorFlowOps
 from vitport.errors import AssetError, EnvironmentFault
 from vitport.formats import FORMATS, Export, Port, safetensors_timm, torch_export, transformers_config
@@ -665,6 +666,61 @@ def test_a_changed_epsilon_changes_what_the_folder_computes(tmp_path: Path) -> N
     assert not small.verdict("plain", "realistic", "logits", found).passed
 
 
+def definition(name: str, variant: str) -> Model:
+    return Model(small.ARCHITECTURES[name], variant, small.case(name).leaves(variant))
+
+
+def last_bit(path: Path) -> None:
+    content = bytearray((path / "model.safetensors").read_bytes())
+    content[-4] ^= 1
+    (path / "model.safetensors").write_bytes(content)
+
+
+def reconfigured(old: str, new: str) -> Callable[[Path], None]:
+    def change(path: Path) -> None:
+        text = (path / "config.json").read_text()
+        assert text.count(old) == 1
+        (path / "config.json").write_text(text.replace(old, new))
+
+    return change
+
+
+@pytest.mark.parametrize("format_name", ["safetensors-transformers", "safetensors-timm"])
+@each_variant
+def test_an_untouched_folder_is_the_definition_itself(folder: Path, format_name: str, variant: str) -> None:
+    """And computes what the yardstick does, bit for bit: nothing is lost where it is not run."""
+    case, runner = (
+        small.case("plain"),
+        formats.module(format_name).load(exported(folder, format_name, "plain", variant)),
+    )
+    assert runner.model.same(definition("plain", variant))
+    taps = numpy.run(case.architecture, case.params, case.images, "classifier", "float32")
+    assert np.array_equal(runner(case.images), taps[TAPS[variant]])
+
+
+OTHERS = {
+    "one bit": ("safetensors-timm", last_bit),
+    "timm's heads": ("safetensors-timm", reconfigured('"num_heads": 3', '"num_heads": 5')),
+    "transformers' heads": ("safetensors-transformers", reconfigured('_heads": 3', '_heads": 5')),
+    "epsilon": ("safetensors-transformers", reconfigured("1e-06", "1.0001e-06")),
+}
+
+
+@pytest.mark.parametrize("change", OTHERS)
+def test_a_folder_that_is_not_the_definition_is_told_from_it(tmp_path: Path, change: str) -> None:
+    format_name, spoil = OTHERS[change]
+    path = write(tmp_path / "model", format_name, "plain", "features")
+    spoil(path)
+    assert not formats.module(format_name).load(path).model.same(definition("plain", "features"))
+
+
+def test_a_hybrid_for_timm_is_not_the_definition(folder: Path) -> None:
+    """Its kernels are rescaled, and timm's operations are others: it has to be run."""
+    model = formats.module("safetensors-timm").load(exported(folder, "safetensors-timm", "stem", "classifier")).model
+    assert model.ops is TimmOps
+    assert not model.same(definition("stem", "classifier"))
+
+
 WIDTHS = [(width, mlp) for width in (7, 11, 15, 48, 56, 192, 1280) for mlp in range(1, 600)]
 
 
@@ -717,9 +773,6 @@ def test_rescaling_a_constant_kernel_leaves_no_nan() -> None:
 
 
 def test_timms_epsilons_are_those_of_its_model() -> None:
-    import torchvision_shim
-
-    torchvision_shim.install()
     client = need("timm")
     with torch.device("meta"):
         model = client.create_model("vit_small_r26_s32_224", pretrained=False)

@@ -42,7 +42,8 @@ class Runner:
 
     framework: its name, for messages. device, precision: what was asked for. infer: images to outputs and to the
     framework's own words for where they were computed, which begin with one of `KINDS`; `reported` are those of the
-    last run. ask: what else the framework says of itself, `precision` among it, when it is asked after a run.
+    last run. ask: what else the framework says of itself, `precision` among it, when it is asked after a run. model:
+    what is run, where somebody may want to know it from another.
     """
 
     def __init__(
@@ -52,9 +53,10 @@ class Runner:
         infer: Callable[[Images], tuple[Logits, str]],
         precision: str = PRECISION,
         ask: Callable[[], dict[str, str]] = dict,
+        model: object = None,
     ) -> None:
         self.framework, self.device, self.infer = framework, device, infer
-        self.precision, self.ask = precision, ask
+        self.precision, self.ask, self.model = precision, ask, model
         self.reported = ""
 
     def __call__(self, images: Images) -> Logits:

@@ -22,9 +22,11 @@ class Reference:
 
     truth: the oracle's outputs, and their spread. definition: how far the definition in float64 is from them, relative
     to the spread. jax: the error of JAX in float32. yardstick: RMS error of the worst draw of NumPy in float32.
+    numpy: the outputs of its first draw, which is on the images themselves.
     """
 
     truth: Logits
+    numpy: Logits
     spread: float
     definition: float
     jax: Error
@@ -60,10 +62,12 @@ def _reference(oracle: np.lib.npyio.NpzFile, yardstick: np.lib.npyio.NpzFile, ta
             f"spread, where rounding allows {gates.EXACT:g}; please report this checkpoint, nothing published"
         )
     jax = metrics.error(oracle[f"float32/{tap}"], truth)
-    draws = [metrics.error(yardstick[f"float32/{draw}/{tap}"], truth) for draw in range(gates.DRAWS)]
+    outputs = [yardstick[f"float32/{draw}/{tap}"] for draw in range(gates.DRAWS)]
+    draws = [metrics.error(each, truth) for each in outputs]
     if any(run.nonfinite for run in (jax, *draws)):
         raise CheckpointError(f"the {tap} of this checkpoint are NaN or infinite in float32, even in JAX")
-    return Reference(truth, metrics.spread(truth), definition.relative, jax, max(draw.rms for draw in draws))
+    yardstick_rms = max(draw.rms for draw in draws)
+    return Reference(truth, outputs[0], metrics.spread(truth), definition.relative, jax, yardstick_rms)
 
 
 def judge(what: str, outputs: Logits, reference: Reference, ratio: float) -> dict:

@@ -5,13 +5,17 @@ log n, not n), and every variance takes two passes.
 """
 
 from collections.abc import Container, Iterator, Mapping
+from dataclasses import dataclass, replace
 
 import numpy as np
 
 from vitport.architectures import Architecture, forward
 from vitport.architectures.ops import Padding
-from vitport.arrays import Images, Logits, Params, Taps
+from vitport.arrays import Images, Logits, Params, Taps, bit_equal
 from vitport.devices import Runner
+
+PLACE = "cpu: NumPy"
+"""Where NumPy computes, in the form of what frameworks say of themselves."""
 
 CENTRINGS = range(2)
 """How often a StdConv kernel is centred. A kernel whose mean is far above its spread loses its last bits in the mean:
@@ -34,28 +38,21 @@ def run(
 
 
 class Cast(Mapping[str, np.ndarray]):
-    """Weights in `dtype`, each cast when it is asked for: in float64 all of them are twice the checkpoint."""
+    """Weights in `dtype` and C-contiguous, each made so when it is asked for: all of them are the checkpoint again,
+    or in float64 twice.
+    """
 
     def __init__(self, params: Params, dtype: str) -> None:
         self._params, self._dtype = params, dtype
 
     def __getitem__(self, name: str) -> np.ndarray:
-        return np.asarray(self._params[name], self._dtype)
+        return np.asarray(self._params[name], self._dtype, order="C")
 
     def __iter__(self) -> Iterator[str]:
         return iter(self._params)
 
     def __len__(self) -> int:
         return len(self._params)
-
-
-def runner(architecture: Architecture, params: Params, variant: str, ops: type["NumPyOps"] | None = None) -> Runner:
-    """The definition in float32 as a runner; `ops` where a client computes some operation otherwise."""
-
-    def infer(images: Images) -> tuple[Logits, str]:
-        return forward(architecture, (ops or NumPyOps)(keep=()), params, images, variant), "cpu: NumPy"
-
-    return Runner("NumPy", "cpu", infer)
 
 
 def same_padding(size: int, window: int, stride: int) -> tuple[int, int]:
@@ -144,6 +141,41 @@ class NumPyOps:
         if self._keep is None or name in self._keep:
             self.taps[name] = x
         return x
+
+
+@dataclass(frozen=True, slots=True)
+class Model:
+    """One variant of the definition and its weights, which may be views.
+
+    ops: where a client computes some operation otherwise.
+    """
+
+    architecture: Architecture
+    variant: str
+    params: Params
+    ops: type[NumPyOps] = NumPyOps
+
+    def runner(self) -> Runner:
+        """It, in float32."""
+
+        def infer(images: Images) -> tuple[Logits, str]:
+            weights = Cast(self.params, "float32")
+            return forward(self.architecture, self.ops(keep=()), weights, images, self.variant), PLACE
+
+        runner = Runner("NumPy", "cpu", infer, model=self)
+        runner.reported = PLACE  # known before a run: there is no other
+        return runner
+
+    def same(self, other: "Model") -> bool:
+        """Whether it is the other one, weights to the last bit: then nobody has to run it to know what it computes.
+
+        The number of classes is the width of the head; features have none.
+        """
+        ours, theirs = (
+            (replace(model.architecture, num_classes=0), model.variant, model.ops, model.params.keys())
+            for model in (self, other)
+        )
+        return ours == theirs and all(bit_equal(leaf, other.params[name]) for name, leaf in self.params.items())
 
 
 def _normalize(x: np.ndarray, eps: float) -> np.ndarray:

@@ -27,7 +27,7 @@ BACKEND = "torch"
 
 
 def _open(subject: Subject, device: str, precision: str) -> Runner:
-    return backend.runner(subject.architecture, subject.params, subject.variant)
+    return backend.Model(subject.architecture, subject.variant, subject.params).runner()
 
 
 def _semantic(subject: Subject, images: Images) -> tuple[Logits, str]:

@@ -62,7 +62,8 @@ def load(folder: Path, device: str = "cpu") -> Runner:
     variant = "classifier" if values["num_classes"] else "features"
     tensors = safetensors_file.verify(folder / WEIGHTS)
     params = restore(timm.rows(architecture, variant), tensors, parameter_shapes(architecture, variant))
-    return backend.runner(architecture, params, variant, TimmOps)
+    ops = TimmOps if architecture.resnet else backend.NumPyOps
+    return backend.Model(architecture, variant, params, ops).runner()
 
 
 class TimmOps(backend.NumPyOps):

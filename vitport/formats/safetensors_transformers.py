@@ -7,6 +7,7 @@ variant is the same class without labels, whose `logits` are then the pre-logits
 from pathlib import Path
 
 from vitport.architectures import Architecture, parameter_shapes
+from vitport.architectures.vit import LAYER_NORM_EPS
 from vitport.arrays import Params
 from vitport.backends import numpy as backend
 from vitport.devices import Runner
@@ -49,7 +50,8 @@ def load(folder: Path, device: str = "cpu") -> Runner:
         def layer_norm(self, x, scale, bias, eps):
             return super().layer_norm(x, scale, bias, values["layer_norm_eps"])
 
-    return backend.runner(architecture, params, variant, ConfiguredOps)
+    usual = values["layer_norm_eps"] == LAYER_NORM_EPS
+    return backend.Model(architecture, variant, params, backend.NumPyOps if usual else ConfiguredOps).runner()
 
 
 def _architecture(values: dict) -> tuple[Architecture, str]:

@@ -1,6 +1,6 @@
 """The two directions of reading a layout table: canonical leaves to foreign tensors, and back."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 
 import numpy as np
 from einops import EinopsError, rearrange
@@ -12,7 +12,7 @@ from vitport.layouts.rows import Row
 
 
 def export(rows: Iterable[Row], params: Params) -> Params:
-    """The foreign tensors of canonical `params`, C-contiguous, in the order of the rows.
+    """The foreign tensors of canonical `params`, in the order of the rows: views, unless they are fused of several.
 
     Raises CheckpointError where a row's leaf is missing or a leaf has no row.
     """
@@ -22,11 +22,11 @@ def export(rows: Iterable[Row], params: Params) -> Params:
     for row in rows:
         leaf = params[row.ours]
         slices.setdefault(row.theirs, []).append(rearrange(leaf, row.axes) if row.axes else leaf)
-    return {name: _contiguous(parts) for name, parts in slices.items()}
+    return {name: parts[0] if len(parts) == 1 else np.concatenate(parts) for name, parts in slices.items()}
 
 
 def restore(rows: Iterable[Row], tensors: Params, shapes: Shapes) -> Params:
-    """The canonical leaves, of `shapes`, from foreign `tensors`: the inverse of `export`.
+    """The canonical leaves, of `shapes`, from foreign `tensors`: the inverse of `export`, and views too.
 
     Raises CheckpointError where a tensor is missing, left over, or does not have the size its row needs.
     """
@@ -44,7 +44,7 @@ def _restore_leaf(row: Row, tensor: np.ndarray, shape: tuple[int, ...]) -> np.nd
         leaf = None
     if leaf is None or leaf.shape != shape:
         raise CheckpointError(f"{row.theirs} has shape {tensor.shape}, which is no {row.ours} {shape}")
-    return np.ascontiguousarray(leaf)
+    return leaf
 
 
 def _part(row: Row, tensor: np.ndarray) -> np.ndarray:
@@ -62,10 +62,6 @@ def _inverse(axes: str, shape: tuple[int, ...]) -> tuple[str, dict[str, int]]:
     """The pattern read backwards, with the axis sizes that a merged axis hides."""
     ours, theirs = (side.strip() for side in axes.split("->"))
     return f"{theirs} -> {ours}", {axis: size for axis, size in zip(ours.split(), shape, strict=True) if axis != "1"}
-
-
-def _contiguous(parts: Sequence[np.ndarray]) -> np.ndarray:
-    return np.ascontiguousarray(parts[0] if len(parts) == 1 else np.concatenate(parts))
 
 
 def _require_same(expected: set[str], found: set[str], where: str) -> None:

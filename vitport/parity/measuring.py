@@ -15,7 +15,7 @@ import numpy as np
 
 from vitport import artifacts, formats, images, runners
 from vitport.architectures import TAPS, forward
-from vitport.arrays import Images, Logits, Params
+from vitport.arrays import Images, Logits, Params, bit_equal
 from vitport.backend_table import BACKENDS
 from vitport.devices import Runner
 from vitport.faults.operations import tf32
@@ -231,7 +231,7 @@ def weights(opened: Opened) -> dict:
     say("comparing the weights")
     ours = opened.module.weights(opened.subject)
     truth = opened.module.expected(opened.subject) if hasattr(opened.module, "expected") else opened.subject.params
-    different = [leaf for leaf in ours if leaf not in truth or not _bit_equal(ours[leaf], truth[leaf])]
+    different = [leaf for leaf in ours if leaf not in truth or not bit_equal(ours[leaf], truth[leaf])]
     return {"weights": {"leaves": len(ours), "different": different[:10], "count": len(different)}}
 
 
@@ -291,13 +291,6 @@ def _differs(opened: Opened, pixels: Images, size: int) -> dict:
         "max": float(delta) if np.isfinite(delta) else None,
         "bit_equal": equal,
     }
-
-
-def _bit_equal(one: np.ndarray | None, other: np.ndarray | None) -> bool:
-    """-0 is another weight than 0, and None is no weight."""
-    if one is None or other is None:
-        return False
-    return one.shape == other.shape and one.dtype == other.dtype and one.tobytes() == other.tobytes()
 
 
 def _batches(pixels: Images, size: int) -> Iterator[tuple[int, Images]]:
