@@ -1,16 +1,17 @@
-"""One backend as its users run it: `python -m benchmarks.bare BACKEND FOLDER IMAGES BATCH` prints images a second.
+"""One backend as its users run it: `python -m benchmarks.bare BACKEND FOLDER IMAGES.npy`; no harness, no checks.
 
-No harness, no checks: load, call in batches, copy back. The same images in the same batches as `vitport verify`, and
-without the first batch, in which frameworks compile, as there.
+It takes part in a race (`race.py`) with the same backend inside the harness (`inside.py`), on the same images.
 """
 
-import json
 import sys
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import numpy as np
+
+from benchmarks.race import wait_for_turns
 
 Call = Callable[[np.ndarray], np.ndarray]
 
@@ -72,13 +73,22 @@ FORMATS = {"timm": "safetensors-timm", "transformers": "safetensors-transformers
 """Of a backend, where it is not the backend's own name."""
 
 
-def main(backend: str, folder: str, images: str, batch: str) -> None:
-    call, pixels, size = BACKENDS[backend](Path(folder)), np.load(images), int(batch)
-    call(pixels[:size])
+def main(backend: str, folder: str, images: str) -> None:
+    """Runs all images whenever it is asked to."""
+    call, pixels = BACKENDS[backend](Path(folder)), np.load(images)
+
+    def whole(batch: int) -> None:
+        for start in range(0, len(pixels), batch):
+            call(pixels[start : start + batch])
+
+    wait_for_turns(lambda batch: images_per_second(len(pixels), partial(whole, batch)))
+
+
+def images_per_second(count: int, call: Callable[[], object]) -> float:
+    """Of a call that runs so many."""
     started = time.perf_counter()
-    for start in range(size, len(pixels), size):
-        call(pixels[start : start + size])
-    print(json.dumps({"rate": (len(pixels) - size) / (time.perf_counter() - started)}))
+    call()
+    return count / (time.perf_counter() - started)
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""Artifacts of one format, all loaded, of which one at a time runs for a second or two: a slow minute hits them all.
+"""Processes that have loaded what is compared, of which one at a time runs for some seconds: a slow minute hits all.
 
 Whole processes after one another, each with its import and its load, lay a minute apart: a host that others share
 changes by more than artifacts differ in that time.
@@ -7,9 +7,10 @@ changes by more than artifacts differ in that time.
 import json
 import os
 import subprocess
+import sys
 import threading
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from benchmarks import measure
@@ -20,7 +21,7 @@ class Lost(Exception):
 
 
 class Racer:
-    """A process of `benchmarks.throughput`, waiting. log: gets its standard error. limit: seconds for one answer."""
+    """A process that does `wait_for_turns`. log: gets its standard error. limit: seconds for one answer."""
 
     def __init__(self, command: Sequence[str], log: Path, limit: float) -> None:
         """Returns when the artifact is loaded. Raises Lost."""
@@ -66,6 +67,17 @@ class Racer:
             alarm.cancel()
         waited = time.perf_counter() - started
         raise Lost(measure.failure(self._child.wait(), self._log.read_text(errors="replace"), waited, self._limit))
+
+
+def wait_for_turns(rate: Callable[[int], float]) -> None:
+    """What a racer does once it is ready, to the end of its standard input. rate: images a second at a batch size."""
+    _say(ready=True)
+    for line in sys.stdin:
+        _say(rate=rate(int(line)))
+
+
+def _say(**value: object) -> None:
+    print(json.dumps(value), flush=True)
 
 
 def turn(racers: Mapping[str, Racer], batches: Sequence[int]) -> dict[str, dict]:

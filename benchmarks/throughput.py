@@ -1,7 +1,6 @@
 """One artifact, ready to run: `python -m benchmarks.throughput FORMAT PATH MODEL.json SECONDS`.
 
-Says {"ready": true}, and then answers every line of standard input, a batch size, with {"rate": images a second}. In
-between it does nothing, so that several can be loaded and take turns (`race.py`).
+It takes part in a race (`race.py`).
 """
 
 import json
@@ -14,6 +13,7 @@ from typing import Any
 
 import numpy as np
 
+from benchmarks.race import wait_for_turns
 from benchmarks.runners import LOADERS
 
 WARM_UP = 2
@@ -22,7 +22,7 @@ in the second."""
 
 
 def main(format_: str, path: str, model: str, seconds: str) -> None:
-    """A line of JSON for every line of standard input, to its end."""
+    """Runs the artifact for some seconds whenever it is asked to."""
     images = np.load(json.loads(Path(model).read_text())["images"])
     prepare, run = LOADERS[format_](Path(path))
 
@@ -33,10 +33,7 @@ def main(format_: str, path: str, model: str, seconds: str) -> None:
             run(fed)
         return fed
 
-    _say(ready=True)
-    for line in sys.stdin:
-        batch = int(line)
-        _say(rate=batch * calls_per_second(partial(run, warm(batch)), float(seconds)))
+    wait_for_turns(lambda batch: batch * calls_per_second(partial(run, warm(batch)), float(seconds)))
 
 
 def calls_per_second(call: Callable[[], object], seconds: float) -> float:
@@ -46,10 +43,6 @@ def calls_per_second(call: Callable[[], object], seconds: float) -> float:
         call()
         calls += 1
     return calls / (time.perf_counter() - started)
-
-
-def _say(**value: object) -> None:
-    print(json.dumps(value), flush=True)
 
 
 if __name__ == "__main__":

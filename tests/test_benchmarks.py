@@ -7,13 +7,15 @@ import sys
 import xml.etree.ElementTree as ElementTree
 from pathlib import Path
 
+import numpy as np
 import pytest
 
-from benchmarks import execute, goals, measure, plan, race, report, tables
+from benchmarks import execute, goals, harness, measure, plan, race, report, tables
 from benchmarks.contestants import CONVERSIONS, SAME_FUNCTION, SIZES, Artifact
 from benchmarks.ledger import Ledger
 from benchmarks.plan import Run, runs
 from benchmarks.summary import ratios, summarize, total
+from vitport import images, manifest
 
 ROOT = Path(__file__).parents[1]
 MIB = 2**20
@@ -301,6 +303,31 @@ def test_a_race_takes_turns_and_who_dies_is_out(tmp_path: Path, monkeypatch: pyt
 def test_a_racer_that_hangs_is_stopped(tmp_path: Path) -> None:
     with pytest.raises(race.Lost, match=r"stopped after 0\.5 s"):
         race.Racer([sys.executable, "-c", "import time; time.sleep(60)"], tmp_path / "log", 0.5)
+
+
+def test_a_backend_inside_the_harness_takes_turns(tmp_path: Path) -> None:
+    port, checkpoint = manifest.read(ROOT / "manifests" / "digits.yaml"), ROOT / "checkpoints" / "digits.npz"
+    pixels = tmp_path / "images.npy"
+    np.save(pixels, images.seeded(port.architecture.resolution, 5))
+    job = harness.job(port, "torch", tmp_path, checkpoint, pixels)
+    (tmp_path / "job.json").write_text(json.dumps(job))
+    command = [sys.executable, "-m", "benchmarks.inside", str(tmp_path / "job.json")]
+    racer = race.Racer(command, tmp_path / "log", 60)
+    try:
+        assert [racer.rate(batch) > 0 for batch in (2, 5)] == [True, True]
+    finally:
+        racer.end()
+
+
+def test_what_the_harness_costs_is_the_median_of_neighbouring_turns() -> None:
+    rates = {"onnx": harness.Rates([9.0, 4.4, 9.5], [10.0, 5.0, 10.0], 0.1), "timm": harness.Rates([8.9], [10.0], 0.0)}
+    whole = {"wall": 23.1, "speeds": {"onnx": {"wall": 12.0, "rate": 7.0}, "timm": {"wall": 8.0, "rate": 6.0}}}
+    page = harness.page("b16", 32, rates, [whole], {"wall": 2.5})
+    assert "| onnx | 9.00 | 10.00 | 0.90 (0.88 to 0.95) | PASS | 7.00 |" in page
+    assert "| timm | 8.90 | 10.00 | 0.89 (0.89 to 0.89) | MISSED | 6.00 |" in page
+    assert "takes 23 s, 1.16 times the sum" in page
+    assert "goal 1.15: MISSED; one run" in page
+    assert "at most 0.10 of a core" in page
 
 
 def test_two_formats_do_not_race() -> None:

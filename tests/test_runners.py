@@ -527,12 +527,13 @@ def test_a_folder_with_something_missing_is_refused(subject, tmp_path: Path) -> 
             runners.module(backend).open(less, "cpu", "float32")
 
 
-def test_the_first_batch_does_not_count_where_there_is_another(monkeypatch: pytest.MonkeyPatch) -> None:
-    clock = iter([0.0, 20.0, 20.5, 21.0])
+def test_the_first_batches_do_not_count_where_there_is_another(monkeypatch: pytest.MonkeyPatch) -> None:
+    clock = iter([0.0, 20.0, 24.0, 24.5])
     monkeypatch.setattr(measuring.time, "perf_counter", lambda: next(clock))
     pace = measuring.Pace(24)
     pace(8)
     assert pace.rate == 8 / 20
     pace(16)
+    assert pace.rate == 8 / 4
     pace(24)
-    assert (pace.rate, pace.seconds) == (16.0, 21.0)
+    assert (pace.rate, pace.seconds) == (16.0, 24.5)

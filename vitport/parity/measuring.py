@@ -28,6 +28,9 @@ from vitport.runners import Subject
 ORACLE_BATCH = 4
 """Images at a time in float64: little memory, and few enough shapes to compile."""
 
+COLD = 2
+"""Batches in which frameworks compile: XLA in the first, TorchScript in the second, of what it saw in the first."""
+
 YARDSTICK_IMAGES = 4
 """Images on which NumPy is run in float32: with its draws 12 samples of the error's scale, twice those of `convert`."""
 
@@ -170,8 +173,8 @@ class Pace:
 
     @property
     def rate(self) -> float:
-        """Images a second, without the first batch, in which frameworks compile, as soon as there is another."""
-        (start, since), (end, until) = self._marks[1 if len(self._marks) > 2 else 0], self._marks[-1]
+        """Images a second, without the first batches, in which frameworks compile, as soon as there is another."""
+        (start, since), (end, until) = self._marks[min(COLD, len(self._marks) - 2)], self._marks[-1]
         return (end - start) / max(until - since, 1e-9)
 
 

@@ -227,7 +227,7 @@ class Speed(Model):
     infer: float
     """Seconds of the calls of the main run, together."""
     rate: float
-    """Images per second of the main run, without its first batch, in which frameworks compile, where it has more."""
+    """Images per second of the main run, without the two batches in which frameworks compile, where it has more."""
     memory: Count
     """Bytes, the process's peak."""
 
