@@ -1,4 +1,4 @@
-"""Who is measured: a table of commands. Words in braces are filled in by `plan.py`.
+"""Who is measured: a table of commands. Words in braces are filled in by `execute.py`.
 
 {python}      interpreter of the contestant's environment     {out}         empty folder for what it writes
 {model}       JSON with everything a peer needs (models.py)   {checkpoint}  the npz

@@ -20,13 +20,13 @@ import click
 import numpy as np
 
 from benchmarks.bare import BACKENDS, FORMATS
+from benchmarks.ledger import ROOT, fingerprint
 from benchmarks.machine import processor
 from benchmarks.race import Lost, Racer, turn
 from vitport import images, manifest
 from vitport.job_arguments import identity
 from vitport.manifest import Manifest
 
-ROOT = Path(__file__).parents[1]
 BATCH = 8
 PATIENCE = 600.0
 """Seconds for one turn."""
@@ -51,19 +51,22 @@ class Rates:
 
 @click.command(help=__doc__)
 @click.option("--name", default="b16", help="A manifest, whose weights are synthesized.  [b16]")
-@click.option("--count", default=32, help="Images.  [32]")
-@click.option("--turns", default=5, help="That count, of each backend.  [5]")
-@click.option("--runs", default=1, help="Of the whole verification.  [1]")
+@click.option("--count", default=32, type=click.IntRange(1), help="Images.  [32]")
+@click.option("--turns", default=5, type=click.IntRange(1), help="That count, of each backend.  [5]")
+@click.option("--runs", default=1, type=click.IntRange(1), help="Of the whole verification.  [1]")
 @click.option("--report", default=ROOT / "reports" / "harness.md", type=click.Path(path_type=Path))
 def main(name: str, count: int, turns: int, runs: int, report: Path) -> None:
-    folder = ROOT / "build" / "harness" / name
+    port, folder = manifest.read(manifest.find(name)), ROOT / "build" / "harness" / fingerprint() / name
     folder.mkdir(parents=True, exist_ok=True)
     checkpoint = _prepared(name, folder)
     pixels = folder / "images.npy"
-    np.save(pixels, images.seeded(224, count))
-    port, rates = manifest.read(manifest.find(name)), {}
+    np.save(pixels, images.seeded(port.architecture.resolution, count))
+    rates = {}
     for backend in BACKENDS:
-        rates[backend] = _race(job(port, backend, folder, checkpoint, pixels), folder, turns)
+        try:
+            rates[backend] = race(job(port, backend, folder, checkpoint, pixels), folder, turns)
+        except Lost as lost:
+            raise click.ClickException(f"{backend}, {lost}") from lost
         click.echo(f"{backend}: inside / bare {median(rates[backend].ratios):.3f}")
     wholes = [_verify(name, folder, checkpoint, count, "--fresh") for _ in range(runs)]
     again = _verify(name, folder, checkpoint, count)
@@ -98,8 +101,8 @@ def job(port: Manifest, backend: str, folder: Path, checkpoint: Path, pixels: Pa
     }
 
 
-def _race(work: dict, folder: Path, turns: int) -> Rates:
-    """work: the job. Raises Lost where one of the two dies."""
+def race(work: dict, folder: Path, turns: int) -> Rates:
+    """The backend of a job inside the harness and bare. Raises Lost where one of the two dies."""
     specification = folder / "job.json"
     specification.write_text(json.dumps(work))
     commands = {
@@ -159,7 +162,7 @@ are of neighbouring turns, with the smallest and the largest. Other programs kep
 |---|--:|--:|--:|---|--:|
 {chr(10).join(rows)}
 
-A whole `vitport verify` of the five takes {median(each["wall"] for each in wholes):.0f} s, {ratio:.2f} times the sum of
+A whole `vitport verify` of them takes {median(each["wall"] for each in wholes):.0f} s, {ratio:.2f} times the sum of
 the backends' own processes (goal {WALL_GOAL:g}: {_verdict(ratio <= WALL_GOAL)}; {_runs(len(wholes))}). The oracle, its
 gradients and the yardstick are in the whole, and in no backend's time; noise, weights, float64 and gradients of a
 backend are in its own. With nothing changed the same command takes {again["wall"]:.1f} s.

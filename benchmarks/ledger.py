@@ -19,9 +19,10 @@ ROOT = Path(__file__).parents[1]
 MEASURED = (
     "vitport/**/*.py",
     "benchmarks/peers/*.py",
+    *(f"benchmarks/{name}.py" for name in ("contestants", "environments", "plan")),
     *(f"benchmarks/{name}.py" for name in ("check", "measure", "models", "onnx_step", "race", "runners", "throughput")),
 )
-"""The code that a run's numbers depend on."""
+"""The code that a run's numbers depend on: what is run, and what runs it."""
 
 
 class Ledger:

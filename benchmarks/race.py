@@ -82,14 +82,14 @@ def _say(**value: object) -> None:
 
 def turn(racers: Mapping[str, Racer], batches: Sequence[int]) -> dict[str, dict]:
     """One round: what the ledger keeps of each contestant; `error` of one that died. Every batch size in turn."""
-    busy, cpu = measure.busy_seconds(), sum(each.cpu for each in racers.values())
+    busy, cpu = measure.busy_seconds(), {key: racer.cpu for key, racer in racers.items()}
     started = time.perf_counter()
     rows: dict[str, dict] = {key: {"wall": 0.0, "result": {}} for key in racers}
     for batch in batches:
         for key, racer in racers.items():
             if "error" not in rows[key]:
                 _run(racer, batch, rows[key])
-    used = sum(each.cpu for each in racers.values()) - cpu
+    used = sum(max(racer.cpu - cpu[key], 0) for key, racer in racers.items())  # of one that died nothing is known
     others = max(measure.busy_seconds() - busy - used, 0) / (time.perf_counter() - started)
     return {key: {**row, "others": others} for key, row in rows.items()}
 

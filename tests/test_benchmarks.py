@@ -5,10 +5,12 @@ import os
 import subprocess
 import sys
 import xml.etree.ElementTree as ElementTree
+from importlib import import_module
 from pathlib import Path
 
 import numpy as np
 import pytest
+import runs as runs_of_vitport
 
 from benchmarks import execute, goals, harness, measure, plan, race, report, tables
 from benchmarks.contestants import CONVERSIONS, SAME_FUNCTION, SIZES, Artifact
@@ -298,6 +300,8 @@ def test_a_race_takes_turns_and_who_dies_is_out(tmp_path: Path, monkeypatch: pyt
     assert len(told) == 4
     place.run_all(planned)
     assert len(told) == 4, "a second start measures nothing again"
+    others = [row["others"] for row in place.ledger.everything() if "others" in row]
+    assert max(others) < 2 * os.cpu_count(), "what the dead one used was not used by others"
 
 
 def test_a_racer_that_hangs_is_stopped(tmp_path: Path) -> None:
@@ -317,6 +321,34 @@ def test_a_backend_inside_the_harness_takes_turns(tmp_path: Path) -> None:
         assert [racer.rate(batch) > 0 for batch in (2, 5)] == [True, True]
     finally:
         racer.end()
+
+
+@pytest.mark.slow
+def test_a_backend_inside_and_bare_take_turns(tmp_path: Path) -> None:
+    port, checkpoint = manifest.read(ROOT / "manifests" / "digits.yaml"), ROOT / "checkpoints" / "digits.npz"
+    runs_of_vitport.succeed(runs_of_vitport.DIGITS, "--out", tmp_path / "out", "--variant", "classifier")
+    pixels = tmp_path / "images.npy"
+    np.save(pixels, images.seeded(port.architecture.resolution, 5))
+    for backend in harness.BACKENDS:
+        found = harness.race(harness.job(port, backend, tmp_path, checkpoint, pixels), tmp_path, 2)
+        assert (len(found.inside), len(found.bare)) == (2, 2)
+        assert min(*found.inside, *found.bare) > 0
+        assert 0 <= found.others <= os.cpu_count()
+
+
+def test_one_that_dies_inside_the_harness_is_named(tmp_path: Path) -> None:
+    port = manifest.read(ROOT / "manifests" / "digits.yaml")
+    work = harness.job(port, "onnx", tmp_path, ROOT / "checkpoints" / "digits.npz", tmp_path / "absent.npy")
+    with pytest.raises(race.Lost, match=r"exit code 1: FileNotFoundError.*absent\.npy"):
+        harness.race(work, tmp_path, 1)
+
+
+PEERS = sorted(path.stem for path in (ROOT / "benchmarks" / "peers").glob("[!_]*.py"))
+
+
+@pytest.mark.parametrize("peer", PEERS)
+def test_a_peer_finds_what_it_imports(peer: str) -> None:
+    import_module(f"benchmarks.peers.{peer}")
 
 
 def test_what_the_harness_costs_is_the_median_of_neighbouring_turns() -> None:

@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from vitport import images, job_arguments, jobs, manifest
+from vitport import images, job_arguments, jobs, manifest, worker
 from vitport.architectures import published
 from vitport.errors import AssetError, BackendError, CheckpointError, EnvironmentFault, OutputError
 from vitport.jobs import Job
@@ -173,9 +173,29 @@ def test_an_error_keeps_its_kind(scratch, error):
         jobs._result("name", result, error.exit_code, log)
 
 
+@pytest.mark.parametrize("error", jobs.KINDS.values(), ids=jobs.KINDS)
+def test_an_error_that_shares_its_exit_code_keeps_its_kind(scratch, error):
+    def task():
+        raise error("a sentence")
+
+    result, log = scratch / "r.json", scratch / "r.log"
+    log.write_text("noise")
+    assert worker._guarded(lambda: worker.forked(task, scratch / "fork.json"), result) == error.exit_code
+    with pytest.raises(error, match=r"^name: a sentence"):
+        jobs._result("name", result, error.exit_code, log)
+
+
 @pytest.mark.parametrize(
     "left",
-    ["", "null", "[]", "{", "[" * 100_000, '{"error": "x", "exit_code": []}', '{"error": "x", "exit_code": null}'],
+    [
+        "",
+        "null",
+        "[]",
+        "{",
+        "[" * 100_000,
+        '{"error": "x", "exit_code": []}',
+        '{"error": "x", "exit_code": null, "kind": []}',
+    ],
     ids=lambda left: left[:40],
 )
 def test_a_result_that_is_none_is_a_backend_error(scratch, left):

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from vitport import temporary
+from vitport.errors import OutputError
 
 WAITS = "import sys; from vitport import temporary\nwith temporary.folder() as place: print(place, flush=True); input()"
 
@@ -69,7 +70,7 @@ def test_one_process_may_have_two(parent: Path) -> None:
         assert sorted(parent.iterdir()) == sorted([outer, inner])
 
 
-@pytest.mark.parametrize("make", ["file", "link", "other"])
+@pytest.mark.parametrize("make", ["file", "link", "other", "stranger"])
 def test_what_is_not_ours_is_left_alone(make: str, parent: Path, tmp_path_factory: pytest.TempPathFactory) -> None:
     elsewhere = tmp_path_factory.mktemp("elsewhere")
     (elsewhere / "kept").write_bytes(b"x")
@@ -80,34 +81,47 @@ def test_what_is_not_ours_is_left_alone(make: str, parent: Path, tmp_path_factor
         name.symlink_to(elsewhere)
     else:
         name.mkdir()
+        (name / "work").write_bytes(b"x")
     with temporary.folder():
         pass
     assert name.exists()
+    assert name.is_file() or any(name.iterdir())
     assert (elsewhere / "kept").exists()
 
 
 def test_another_users_folder_is_left_alone(parent: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     theirs = parent / f"{temporary.PREFIX}theirs"
     theirs.mkdir()
+    (theirs / temporary.MARK).touch()
     monkeypatch.setattr(os, "getuid", lambda: theirs.stat().st_uid + 1)
     with temporary.folder():
         pass
     assert theirs.exists()
 
 
-def test_a_folder_that_a_sweep_took_is_made_again(monkeypatch: pytest.MonkeyPatch) -> None:
-    make, made = temporary.tempfile.mkdtemp, []
+def test_a_sweep_between_the_folder_and_its_mark_leaves_it(parent: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Another run that starts just then."""
+    make, swept = temporary.tempfile.mkdtemp, []
 
-    def taken_once(**options) -> str:
-        made.append(Path(make(**options)))
-        if len(made) == 1:
-            made[0].rmdir()
-        return str(made[-1])
+    def sweeping(**options) -> str:
+        place = make(**options)
+        temporary._sweep(parent)
+        swept.append(place)
+        return place
 
-    monkeypatch.setattr(temporary.tempfile, "mkdtemp", taken_once)
+    monkeypatch.setattr(temporary.tempfile, "mkdtemp", sweeping)
     with temporary.folder() as place:
-        assert [each.exists() for each in made] == [False, True]
-        assert place == made[1]
+        assert [str(place)] == swept
+        assert (place / temporary.MARK).is_file()
+
+
+def test_no_folder_can_be_made(parent: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(**_) -> str:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(temporary.tempfile, "mkdtemp", full)
+    with pytest.raises(OutputError, match=r"can be made \(No space left on device\)"), temporary.folder():
+        pass
 
 
 def test_without_locks_a_folder_is_there_all_the_same(parent: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -116,6 +130,7 @@ def test_without_locks_a_folder_is_there_all_the_same(parent: Path, monkeypatch:
 
     left = parent / f"{temporary.PREFIX}left"
     left.mkdir()
+    (left / temporary.MARK).touch()
     monkeypatch.setattr(temporary.fcntl, "flock", refuse)
     with temporary.folder() as place:
         assert place.exists()

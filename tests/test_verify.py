@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 from runs import DIGITS, assert_none_survives, convert, succeed
 
+from vitport import jobs
 from vitport.parity import report_schema, run_schema
 from vitport.parity.report_schema import Report
 
@@ -142,13 +143,15 @@ def test_a_broken_backend_is_not_run_and_the_others_are_reported(verify, fault: 
     run = of(report, RUN)
     assert (run.status, run.cause, report.judgement.runs[RUN]) == ("NOT RUN", cause, "NOT RUN")
     assert sentence in run.reason
+    assert jobs.SAID not in run.reason
+    assert ("last words" in "".join(run.log)) == (fault == "garbage")
     assert report.judgement.runs["onnx/features/float32/cpu"] == "PASS"
     assert_none_survives()
 
 
 def test_a_backend_that_ran_elsewhere_is_not_run(verify) -> None:
     report, _ = verify(*CHOSEN, code=6, fault=f"{ONNX}:run-elsewhere")
-    assert of(report, RUN).cause == "environment"
+    assert of(report, RUN).cause == "device"
     assert "was to run on cpu and ran on 'cuda: a dream'" in of(report, RUN).reason
 
 

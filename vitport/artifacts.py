@@ -68,6 +68,8 @@ def read(out: Path) -> dict | None:
             raise AssetError(f"{path} has schema {listing['schema']!r:.40}; this vitport reads {SCHEMA}")
         _refuse_misshapen(listing)
         return listing
+    except OSError as error:
+        raise AssetError(f"{path} can't be read: {error.strerror}") from error
     except (ValueError, KeyError, TypeError) as error:
         why = f"{error!s:.200}"
         raise AssetError(f"{path} is no list of artifacts ({why}); move it away, or choose another --out") from error

@@ -169,13 +169,12 @@ def run_jobs(port: Manifest, asset: Asset, stage: Path, watch: Watch, request: R
 
 
 def _export_job(port: Manifest, asset: Asset, stage: Path, name: str, shared: dict, device: str) -> Job:
-    labels = port.labels if isinstance(port.labels, tuple) else None
     arguments = {
         "format": name,
         "variants": port.variants,
         "output_name": port.output_name,
         "opset": port.opset,
-        "labels": labels,
+        "labels": port.class_names or None,
         "provenance": _provenance(port, asset),
         "folder": str(stage),
     }

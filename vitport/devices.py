@@ -11,7 +11,7 @@ from collections.abc import Callable
 
 from vitport import wording
 from vitport.arrays import Images, Logits
-from vitport.errors import EnvironmentFault
+from vitport.errors import EnvironmentFault, WrongDevice, WrongPrecision
 
 DEVICES = ("cpu", "cuda")
 
@@ -60,20 +60,20 @@ class Runner:
         self.reported = ""
 
     def __call__(self, images: Images) -> Logits:
-        """The outputs. Raises EnvironmentFault where they were computed on another device than the one asked for."""
+        """The outputs. Raises WrongDevice where they were computed on another device than the one asked for."""
         outputs, self.reported = self.infer(images)
         if kind(self.reported) != self.device:
-            raise EnvironmentFault(
+            raise WrongDevice(
                 f"{self.framework} was to run on {self.device} and ran on {self.reported!r}; look at its installation, "
                 f"or leave --device out to prove the artifacts on the CPU"
             )
         return outputs
 
     def facts(self) -> dict[str, str]:
-        """What is known of the last run. Raises EnvironmentFault where it had another precision than asked for."""
+        """What is known of the last run. Raises WrongPrecision where it had another precision than asked for."""
         facts = {"kind": self.device, "reported": self.reported, "precision": self.precision, **self.ask()}
         if facts["precision"] != self.precision:
-            raise EnvironmentFault(
+            raise WrongPrecision(
                 f"{self.framework} was to run in {self.precision} and says that it ran in {facts['precision']}; an "
                 f"environment variable or its configuration overrules what it was told"
             )

@@ -11,6 +11,8 @@ VitportError
 │   ├── Hung               5   it did not finish in time
 │   └── OutOfMemory        5   the system or the GPU had no more memory for it
 ├── EnvironmentFault       6   a package or a device that was asked for is missing
+│   ├── WrongDevice        6   it was computed elsewhere than asked
+│   └── WrongPrecision     6   it was computed in another precision than asked
 └── OutputError            7   the output or the cache can't be written
 
 70 is any other exception, a bug (EX_SOFTWARE of <sysexits.h>); 130 is one of `INTERRUPTS`. Messages are complete
@@ -85,6 +87,14 @@ class EnvironmentFault(VitportError):
     """A Python package or a device that was asked for is missing or does not work here."""
 
     exit_code = 6
+
+
+class WrongDevice(EnvironmentFault):
+    """A framework computed elsewhere than it was asked to."""
+
+
+class WrongPrecision(EnvironmentFault):
+    """A framework computed in another precision than it was asked to."""
 
 
 class OutputError(VitportError):

@@ -13,7 +13,8 @@ class Format:
 
     entry: file inside the artifact's folder that a client opens, empty where it opens the folder.
     packages: what must be installed to write it and to read it back. optional: made only where it is asked for by name.
-    devices: where its proof can run; safetensors are proven in NumPy.
+    devices: where its proof can run; safetensors are proven in NumPy. unneeded: what its framework imports only because
+    it is installed.
     """
 
     name: str
@@ -21,6 +22,7 @@ class Format:
     packages: tuple[str, ...] = ()
     optional: bool = False
     devices: tuple[str, ...] = ("cpu", "cuda")
+    unneeded: tuple[str, ...] = ()
 
     def device(self, asked: str) -> str:
         """Where its proof runs when `asked` is."""
@@ -31,7 +33,7 @@ FORMATS = MappingProxyType(
     {
         row.name: row
         for row in (
-            Format("saved_model", packages=("tensorflow",)),
+            Format("saved_model", packages=("tensorflow",), unneeded=("jax", "keras", "sklearn")),
             Format("torchscript", entry="model.pt", packages=("torch",)),
             Format("onnx", entry="model.onnx", packages=("onnx", "onnxruntime")),
             Format("safetensors-transformers", devices=("cpu",)),

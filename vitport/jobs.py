@@ -28,9 +28,13 @@ from vitport.errors import (
     OutputError,
     ParityError,
     UsageError,
+    VitportError,
+    WrongDevice,
+    WrongPrecision,
 )
 from vitport.formats import environment
 from vitport.job_arguments import MARK
+from vitport.runners import Inapplicable
 from vitport.worker import how_it_died
 
 Watch = Callable[[str, str], None]
@@ -40,6 +44,12 @@ ERRORS = {
     str(error.exit_code): error
     for error in (ParityError, UsageError, AssetError, CheckpointError, BackendError, EnvironmentFault, OutputError)
 }
+
+KINDS = {error.__name__: error for error in (OutOfMemory, WrongDevice, WrongPrecision, Inapplicable)}
+"""Of those that share an exit code with others, the ones that a report tells apart."""
+
+SAID = "  | "
+"""Before a line that a crashed child said, where it stands beneath a message."""
 
 LOG_LINES, LOG_COLUMNS = 12, 500
 """Of a crashed child's standard error, shown with the error."""
@@ -207,16 +217,21 @@ def _result(name: str, result: Path, code: int, log: Path) -> dict:
     if "error" not in value and code == 0:
         return value
     message = f"{name}: {value.get('error', how_it_died(code))}"
-    error = OutOfMemory if value.get("exhausted") is True else ERRORS.get(str(value.get("exit_code")), BackendError)
+    error = error_of(value)
     tail = _last_lines(log)
     if issubclass(error, BackendError) and _disk_full(log.parent, tail):
         raise OutputError(f"{message}: the disk is full")
     if issubclass(error, BackendError):
-        message = "\n".join([message, *(f"  | {line:.{LOG_COLUMNS}}" for line in tail[-LOG_LINES:])])
+        message = "\n".join([message, *(f"{SAID}{line:.{LOG_COLUMNS}}" for line in tail[-LOG_LINES:])])
     failure = error(message)
     if DEBUG in os.environ:
         failure.add_note("\n".join([f"standard error of {name}, its traceback included:", *tail]))
     raise failure
+
+
+def error_of(value: dict) -> type[VitportError]:
+    """The class of an error that a child left; BackendError for one that nobody knows."""
+    return KINDS.get(str(value.get("kind"))) or ERRORS.get(str(value.get("exit_code")), BackendError)
 
 
 def _parsed(result: Path) -> dict:

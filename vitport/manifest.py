@@ -88,6 +88,11 @@ class Manifest:
     published: PublishedFields
     gates: GatesFields
 
+    @property
+    def class_names(self) -> tuple[str, ...]:
+        """Of every class, where the manifest itself has them."""
+        return self.labels if isinstance(self.labels, tuple) else ()
+
 
 def read(path: Path) -> Manifest:
     """The manifest at `path`.

@@ -26,7 +26,7 @@ from vitport.faults.saboteur import BACKEND, HARMS
 from vitport.faults.tampering import HARMS as TAMPERINGS
 from vitport.formats import FORMATS, require
 from vitport.job_arguments import identity
-from vitport.jobs import ERRORS, Job, Watch
+from vitport.jobs import Job, Watch, error_of
 from vitport.manifest import Manifest
 from vitport.parity import image_sets, judging, policy
 from vitport.parity.bench import Bench, Errand, Result
@@ -207,7 +207,7 @@ class _Lab:
             "backend": backend,
             "variant": VARIANT,
             "precision": "float32",
-            "labels": list(self._port.labels or ()),
+            "labels": list(self._port.class_names),
             "batch": BATCH,
             "batches": BATCHES,
             "measures": MEASURES,
@@ -285,7 +285,7 @@ class _Lab:
         """As `verify` has it."""
         trial = Trial(backend, backend, VARIANT, "float32", "cpu", None, "", required=True, thorough=True)
         if isinstance(value, dict) and "error" in value:
-            value = ERRORS.get(str(value["exit_code"]), BackendError)(value["error"])
+            value = error_of(value)(value["error"])
         if isinstance(value, VitportError):
             return did_not_run(trial, value)
         return ran(trial, Result({"wall": 0.0, **value}, Path(value["outputs"])), self._truth)

@@ -99,7 +99,7 @@ def verify(request: Request, watch: Watch, fetched: assets.Progress | None = Non
         if request.images == image_sets.GOLDEN:
             _hold_to_golden(port, asset, pictures, truths)
         outcomes = [
-            Outcome(trial, attempt(bench, trial, request.batches or (BATCH, *BATCHES), labels=_labels(port)))
+            Outcome(trial, attempt(bench, trial, request.batches or (BATCH, *BATCHES), labels=port.class_names))
             for trial in trials
         ]
         watch("report", f"writing {folder}")
@@ -183,16 +183,13 @@ def _pictures(port: Manifest, request: Request, scratch: Path, watch: Watch) -> 
     resolution = port.architecture.resolution
     tell = _sparingly(lambda done, total: watch("images", f"decoded {done} of {total}"))
     watch("images", request.images)
-    pictures = image_sets.write(request.images, resolution, scratch / "images.npy", request.count, _labels(port), tell)
+    pictures = image_sets.write(
+        request.images, resolution, scratch / "images.npy", request.count, port.class_names, tell
+    )
     fixed = scratch / "fixed.npy"
     np.save(fixed, images.fixed(resolution))
     watch("images", "done")
     return pictures, fixed
-
-
-def _labels(port: Manifest) -> tuple[str, ...]:
-    """Names of the classes, where the manifest itself has them."""
-    return port.labels if isinstance(port.labels, tuple) else ()
 
 
 def _sparingly(tell: Callable[[int, int], None]) -> Callable[[int, int], None]:

@@ -24,7 +24,16 @@ from vitport.appearing import sync
 from vitport.architectures import TAPS, parameter_shapes
 from vitport.backends.numpy import Model
 from vitport.devices import Runner
-from vitport.errors import DEBUG, AssetError, BackendError, OutputError, ParityError, VitportError, what_the_system_says
+from vitport.errors import (
+    DEBUG,
+    AssetError,
+    BackendError,
+    OutOfMemory,
+    OutputError,
+    ParityError,
+    VitportError,
+    what_the_system_says,
+)
 from vitport.gates import DRAWS
 from vitport.images import nudged
 from vitport.job_arguments import architecture_of, model_and_images, model_of, say
@@ -51,8 +60,9 @@ def export(job: dict) -> dict:
     before it: frameworks number their functions through the life of a process. What wrote an artifact can't help in
     reading it, and neither holds the other's memory.
     """
-    say(f"importing {' and '.join(formats.FORMATS[job['format']].packages) or 'nothing'}")
-    formats.import_packages(job["format"], formats.FORMATS[job["format"]].packages)
+    row = formats.FORMATS[job["format"]]
+    say(f"importing {' and '.join(row.packages) or 'nothing'}")
+    formats.import_packages(row.name, row.packages, row.unneeded)
     module = formats.module(job["format"])
     return {variant: _write(job, module, variant) | _read_back(job, module, variant) for variant in job["variants"]}
 
@@ -197,6 +207,7 @@ class _Failed(BackendError):
         left = json.loads(result.read_text()) if result.exists() else {}
         super().__init__(left.get("error", how_it_died(code)))
         self.exit_code = left.get("exit_code", BackendError.exit_code)
+        self.kind = left.get("kind", BackendError.__name__)
 
 
 def how_it_died(code: int) -> str:
@@ -215,7 +226,8 @@ def _guarded(task: Callable[[], dict], result: Path) -> int:
         _leave(result, task())
     except VitportError as error:
         _trace(error)
-        _leave(result, {"error": str(error), "exit_code": error.exit_code})
+        kind = error.kind if isinstance(error, _Failed) else type(error).__name__
+        _leave(result, {"error": str(error), "exit_code": error.exit_code, "kind": kind})
         return error.exit_code
     except OSError as error:
         _trace(error)
@@ -227,8 +239,9 @@ def _guarded(task: Callable[[], dict], result: Path) -> int:
         first = str(error).partition(chr(10))[0]
         exhausted = isinstance(error, MemoryError) or EXHAUSTED.search(first)
         sentence = "it ran out of memory" if exhausted else f"{type(error).__name__}: {first}"
-        _leave(result, {"error": sentence, "exit_code": BackendError.exit_code, "exhausted": bool(exhausted)})
-        return BackendError.exit_code
+        kind = OutOfMemory if exhausted else BackendError
+        _leave(result, {"error": sentence, "exit_code": kind.exit_code, "kind": kind.__name__})
+        return kind.exit_code
     return 0
 
 

@@ -7,7 +7,7 @@ import json
 import sys
 from pathlib import Path
 
-from tests import torchvision_shim
+from benchmarks.peers import torchvision_shim
 
 FOLDERS = {"tanh": "transformers", "erf": "transformers_erf"}
 

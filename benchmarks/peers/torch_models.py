@@ -6,7 +6,7 @@ from pathlib import Path
 import torch
 from torch import nn
 
-from tests import torchvision_shim
+from benchmarks.peers import torchvision_shim
 
 
 def build(source: str, description: str) -> tuple[nn.Module, torch.Tensor]:

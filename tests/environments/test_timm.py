@@ -5,11 +5,12 @@ from importlib import import_module
 
 import pytest
 import torch
-import torchvision_shim
 from models import having, named
 from verdicts import Client, judge
 
-torchvision_shim.install()
+from vitport.runners import torchvision_operators
+
+torchvision_operators.declare()
 timm = import_module("timm")
 
 FORMAT = "safetensors-timm"

@@ -1,6 +1,6 @@
 """What a verification must keep: a list of rules, read from `policies/default.yaml`, a user's file and the manifest.
 
-Policy is data. `read` gives the default with a file's rules after it, `with_manifest` adds a manifest's; `judging.py`
+Policy is data. `read` gives the default with a file's rules after it, `with_rules` adds a manifest's; `judging.py`
 applies them.
 """
 

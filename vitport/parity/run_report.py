@@ -2,7 +2,8 @@
 
 import numpy as np
 
-from vitport.errors import AssetError, EnvironmentFault, Hung, OutOfMemory, VitportError
+from vitport.errors import EnvironmentFault, Hung, OutOfMemory, VitportError, WrongDevice, WrongPrecision
+from vitport.jobs import SAID
 from vitport.metrics import error
 from vitport.parity.bench import Result, Untrusted
 from vitport.parity.comparison import Truth, number, numbers
@@ -14,10 +15,11 @@ from vitport.runners import Absent, Inapplicable
 CAUSES = (
     (Absent, "absent"),
     (Inapplicable, "inapplicable"),
+    (WrongDevice, "device"),
+    (WrongPrecision, "precision"),
     (EnvironmentFault, "environment"),
     (Hung, "timeout"),
     (OutOfMemory, "memory"),
-    (AssetError, "crashed"),
     (VitportError, "crashed"),
 )
 """Kind of an error to the cause that the report names; the first that fits counts."""
@@ -25,7 +27,10 @@ CAUSES = (
 
 def did_not_run(trial: Trial, problem: VitportError) -> Run:
     """A trial without numbers."""
-    return Run(**_head(trial), status="NOT RUN", cause=_cause(problem), reason=str(problem))
+    lines = str(problem).splitlines()
+    log = [line.removeprefix(SAID) for line in lines if line.startswith(SAID)]
+    reason = "\n".join(line for line in lines if not line.startswith(SAID))
+    return Run(**_head(trial), status="NOT RUN", cause=_cause(problem), reason=reason, log=log)
 
 
 def ran(trial: Trial, result: Result, truth: Truth) -> Run:

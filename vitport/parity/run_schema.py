@@ -32,9 +32,9 @@ Cause = Literal[
     "inapplicable",
     "absent",
 ]
-"""Why a run did not run: a package is missing; it ran elsewhere than asked; that precision is not to be had; it died,
-hung, ran out of memory; it left another run's result; was fed other images; returned another shape; the backend can't
-run so; nobody made its artifact here, for want of the framework."""
+"""Why a run did not run: a package or a device is missing; it ran elsewhere, or in another precision, than asked; it
+died, hung, ran out of memory; it left another run's result; was fed other images; returned another shape; the backend
+can't run so; nobody made its artifact here, for want of the framework."""
 
 
 class Model(BaseModel):
@@ -85,7 +85,7 @@ class Flip(Model):
     delta: Size
     """Largest |difference| of this image's logits."""
     explained: bool
-    """margin < 2 · delta. A flip without is impossible: the harness is wrong."""
+    """margin ≤ 2 · delta. A flip without is impossible: the harness is wrong."""
 
 
 class Point(Model):
@@ -173,7 +173,7 @@ class Noise(Model):
     """How far a backend is from itself."""
 
     repeat: BatchNoise
-    """A second run of the same batches."""
+    """A second run of the first batch."""
     batches: list[BatchNoise]
     """Other batch sizes."""
     cpu: Size = None
@@ -284,7 +284,7 @@ class Run(Model):
     flips: list[Flip] = []
     """Every image whose best output is another."""
     points: list[Point] = []
-    """Every image."""
+    """Every image; of many those that are nearest to a flip."""
     worst: list[Worst] = []
     """The three worst images."""
     histogram: Histogram | None = None

@@ -1,4 +1,4 @@
-"""vitport's own cure for torchvision beside a CPU torch, for environments that have timm and not what vitport needs."""
+"""vitport's own cure for torchvision beside a CPU torch, without the import of vitport in a peer's time."""
 
 import importlib.util
 from pathlib import Path
