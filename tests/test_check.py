@@ -292,6 +292,8 @@ EDITS: dict[str, tuple[Callable[[dict], object], str, str]] = {
     "long": (lambda each: each["files"][0].update(path="a/" * 3000 + "a"), "classifier/onnx: files", "…"),
     "twice": (lambda each: each["files"].insert(0, each["files"][0]), "classifier/onnx: files", "again"),
     "error": (lambda each: each["error"].update(rms=1.0), "classifier/onnx: error.rms", "1.0"),
+    "smaller max": (lambda each: each["error"].update(max_abs=0.0), "classifier/onnx: error.max_abs", "0.0"),
+    "resolution": (lambda each: each["input"].update(resolution=64), "classifier/onnx: input.resolution", "64"),
     "unknown field": (lambda each: each.update(note="x"), "artifacts[0].note", "is no field of this version"),
     "missing field": (lambda each: each.pop("files"), "artifacts[0].files", "is missing"),
     "negative": (lambda each: each["files"][0].update(bytes=-1), "artifacts[0].files[0].bytes", "must be 0 or more"),

@@ -218,6 +218,13 @@ def test_a_report_with_no_possible_place_is_refused_before_the_run(tmp_path):
     assert not (tmp_path / "out").exists()
 
 
+@pytest.mark.parametrize("seconds", ["nan", "0", "-1", "soon"])
+def test_a_timeout_that_is_no_time(seconds):
+    done = vitport("convert", "digits", "--timeout", seconds)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert "--timeout" in done.stderr
+
+
 def test_help_says_the_real_default_of_timeout():
     assert f"[{convert.TIMEOUT:.0f}]" in vitport("convert", "--help").stdout
 

@@ -157,8 +157,9 @@ def test_weights_past_two_gigabytes_lie_beside_the_model(workplace: Path) -> Non
     """Written, passed through the full checker, and run: 2.5 GB."""
     outcome = converted(workplace, "H_14", "realistic", formats=["onnx"], variants=["classifier"])
     (entry,) = outcome.listing["artifacts"]
-    assert [file["path"] for file in entry["files"]] == ["model.onnx", "model.onnx.data"]
-    assert entry["files"][1]["bytes"] > 2**31
+    sizes = {file["path"]: file["bytes"] for file in entry["files"]}
+    assert sizes["model.onnx"] < 2**20
+    assert sizes["model.onnx.data"] > 2**31
     assert entry["error"]["rms"] <= entry["error"]["limit"]
 
 

@@ -1,5 +1,6 @@
 """Images of a verification: the same everywhere, decoded once, and nothing dropped in silence."""
 
+import os
 from pathlib import Path
 
 import numpy as np
@@ -72,7 +73,19 @@ def _cut(path: Path) -> None:
     path.write_bytes(whole[: len(whole) // 2])
 
 
-BAD = {"html": _html, "empty": _empty, "cut": _cut}
+def _pipe(path: Path) -> None:
+    os.mkfifo(path)
+
+
+def _deep(path: Path) -> None:
+    Image.fromarray(np.arange(4096, dtype=np.uint16).reshape(64, 64) * 16).save(path)
+
+
+def _float(path: Path) -> None:
+    Image.fromarray(np.linspace(0, 1, 4096, dtype=np.float32).reshape(64, 64)).save(path, "TIFF")
+
+
+BAD = {"html": _html, "empty": _empty, "cut": _cut, "pipe": _pipe, "16 bits": _deep, "float": _float}
 
 
 @pytest.mark.parametrize("kind", BAD)
@@ -80,6 +93,14 @@ def test_a_file_that_is_no_picture_is_named_and_stops_the_run(tmp_path: Path, ki
     picture(tmp_path / "p" / "good.png")
     BAD[kind](tmp_path / "p" / "bad.png")
     with pytest.raises(AssetError, match=r"1 of 2 pictures can't be used:\n.*bad.png"):
+        write(tmp_path / "p", tmp_path)
+
+
+def test_a_linked_folder_is_not_left_out_in_silence(tmp_path: Path) -> None:
+    picture(tmp_path / "p" / "cat" / "good.png")
+    picture(tmp_path / "real" / "1.png")
+    (tmp_path / "p" / "ant").symlink_to(tmp_path / "real")
+    with pytest.raises(AssetError, match=r"1 of 2 pictures can't be used:\n.*p/ant: a link to a folder"):
         write(tmp_path / "p", tmp_path)
 
 
@@ -100,6 +121,12 @@ def test_an_array_must_be_what_the_model_is_fed(tmp_path: Path) -> None:
         "nan": np.full_like(good, np.nan),
         "objects": np.array([{}], dtype=object),
     }
+    header = {"descr": "<f4", "fortran_order": False, "shape": (-1, 32, 32, 3)}
+    with (tmp_path / "negative.npy").open("wb") as file:
+        np.lib.format.write_array_header_1_0(file, header)
+        file.write(bytes(12288))
+    with pytest.raises(AssetError, match="negative"):
+        write(tmp_path / "negative.npy", tmp_path)
     for name, array in wrong.items():
         path = tmp_path / f"{name}.npy"
         np.save(path, array, allow_pickle=True)

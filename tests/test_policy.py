@@ -95,6 +95,9 @@ MISTAKES = {
     "rules: [{gate: numeric, limit: .nan, because: x}]": "rules[0].limit:",
     "rules: [{gate: numeric, limit: 3, because: x, expires: tomorrow}]": "rules[0].expires:",
     "rules: [{gate: numeric, limit: 3, because: x, precison: [tf32]}]": "did you mean precision?",
+    "rules: [{gate: numeric, limit: 3, because: x, backend: [onxx]}]": "did you mean onnx?",
+    "rules: [{gate: numeric, limit: 3, because: x, backend: ['port:hub']}]": "rules[0].backend[0]",
+    "rules: [{gate: numeric, limit: 3, because: x, precision: []}]": "rules[0].precision",
     "required: onnx": "required: must be a list",
     "gates: {}": "unknown field",
 }

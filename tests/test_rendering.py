@@ -12,7 +12,7 @@ import sample_reports
 from markdown_it import MarkdownIt
 
 from vitport import console, rendering
-from vitport.errors import OutputError
+from vitport.errors import OutputError, UsageError
 from vitport.parity import report_schema
 from vitport.parity.report_schema import Report
 from vitport.rendering import charts, cleaned, github, html, junit, markdown, summary, tables
@@ -375,6 +375,14 @@ def test_nothing_of_an_earlier_report_is_left_and_nothing_else_is_touched(tmp_pa
     (folder / "notes.txt").touch()
     rendering.prepare(folder)
     assert [path.name for path in folder.iterdir()] == ["notes.txt"]
+
+
+@pytest.mark.parametrize("name", ["report.md", "report.json"])
+def test_files_of_somebody_else_are_not_taken_away(tmp_path, name):
+    (tmp_path / name).write_text('{"summary": "notes"}')
+    with pytest.raises(UsageError, match=rf"has a {name} of somebody else"):
+        rendering.prepare(tmp_path)
+    assert (tmp_path / name).exists()
 
 
 def test_an_impossible_place_is_known_before_the_run(tmp_path):

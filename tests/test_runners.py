@@ -527,6 +527,16 @@ def test_a_folder_with_something_missing_is_refused(subject, tmp_path: Path) -> 
             runners.module(backend).open(less, "cpu", "float32")
 
 
+def test_where_the_oracle_has_no_gradient_none_is_compared() -> None:
+    truth = {"conv_root/kernel": np.array([1.0, np.nan, 2.0]), "head/bias": np.array([np.nan, np.nan])}
+    found = {"conv_root/kernel": np.array([1.0, 7.0, 2.0]), "head/bias": np.zeros(2)}
+    errors = measuring.relative_errors(found, truth)
+    assert errors[part_of("conv_root/kernel")] == 0
+    assert np.isnan(errors[part_of("head/bias")]), "nothing measured is never a pass"
+    found["conv_root/kernel"][0] = np.nan
+    assert np.isnan(measuring.relative_errors(found, truth)[part_of("conv_root/kernel")])
+
+
 def test_the_first_batches_do_not_count_where_there_is_another(monkeypatch: pytest.MonkeyPatch) -> None:
     clock = iter([0.0, 20.0, 24.0, 24.5])
     monkeypatch.setattr(measuring.time, "perf_counter", lambda: next(clock))

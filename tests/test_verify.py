@@ -155,6 +155,13 @@ def test_a_backend_that_ran_elsewhere_is_not_run(verify) -> None:
     assert "was to run on cpu and ran on 'cuda: a dream'" in of(report, RUN).reason
 
 
+def test_a_report_among_the_artifacts_is_refused(artifacts, tmp_path) -> None:
+    for place in (artifacts, artifacts / "reports"):
+        done = convert(DIGITS, "--artifacts", artifacts, "--report", place, verb="verify")
+        assert done.returncode == 2
+        assert "would be among the artifacts" in done.stderr
+
+
 def test_a_gpu_that_is_not_there(verify) -> None:
     report, _ = verify(*CHOSEN, "--device", "cuda", code=6)
     assert of(report, "onnx/classifier/float32/cuda").status == "NOT RUN"

@@ -81,6 +81,10 @@ def settled(listing: dict, there: Callable[[str], bool], intact: Callable[[dict]
     return {**listing, "artifacts": ordered([*listing["artifacts"], *held])}
 
 
+LEEWAY = 1 + 1e-9
+"""Of two numbers that were rounded on their own ways."""
+
+
 def contradictions(listing: dict) -> Iterator[Finding]:
     """Where a list of the right form says two things at once."""
     if not listing["artifacts"] and PUBLISHING not in listing:
@@ -94,6 +98,10 @@ def contradictions(listing: dict) -> Iterator[Finding]:
                 yield _field(f"{place}: {key}", str(expected), shown(str(entry[key])))
         if error["rms"] > error["limit"]:
             yield _field(f"{place}: error.rms", f"at most its limit, {error['limit']}", str(error["rms"]))
+        if error["rms"] > error["max_abs"] * LEEWAY:
+            yield _field(f"{place}: error.max_abs", f"at least error.rms, {error['rms']}", str(error["max_abs"]))
+        if entry["input"]["resolution"] != listing["resolution"]:
+            yield _field(f"{place}: input.resolution", str(listing["resolution"]), str(entry["input"]["resolution"]))
         if entry["variant"] not in listing["reference"]:
             yield _field(f"{place}: reference", f"the scale of {entry['variant']}", "nothing")
         yield from _unsafe([file["path"] for file in entry["files"]], place)

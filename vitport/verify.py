@@ -78,6 +78,8 @@ def verify(request: Request, watch: Watch, fetched: assets.Progress | None = Non
     port, rules = manifest.read(request.manifest), policy.read(request.policy)
     out = request.artifacts or Path("build") / port.name
     folder = request.report or Path("reports") / port.name
+    if folder.resolve().is_relative_to(out.resolve()):
+        raise UsageError(f"a report in {folder} would be among the artifacts, which `vitport check` does not allow")
     rendering.prepare(folder)
     listed = whole(out, watch)
     if listed is None and (request.artifacts or not (request.backends or request.ports)):

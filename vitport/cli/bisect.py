@@ -6,6 +6,7 @@ from pathlib import Path
 import click
 
 from vitport.cli.group import command
+from vitport.cli.words import Seconds
 
 
 @command()
@@ -21,7 +22,7 @@ from vitport.cli.group import command
 )
 @click.option("--cache", type=click.Path(path_type=Path, file_okay=False), help="Folder of downloads.")
 @click.option("--offline", is_flag=True, help="Never touch the network; use the cache.")
-@click.option("--timeout", type=click.FloatRange(min=1), help="Seconds that one process may take.  [1800]")
+@click.option("--timeout", type=Seconds(), help="Seconds that one process may take.  [1800]")
 @click.option("--json", "as_json", is_flag=True, help="Print the result as JSON.")
 @click.option("--quiet", is_flag=True, help="No progress.")
 def bisect(manifest: str, port: str | None, curve: Path | None, as_json: bool, quiet: bool, **options: object) -> None:

@@ -7,7 +7,7 @@ from pathlib import Path
 import click
 
 from vitport.cli.group import command
-from vitport.cli.words import words
+from vitport.cli.words import Seconds, words
 
 FORMATS_HELP = (
     "Only these, of all that the architecture can have; `safetensors` is every safetensors folder. "
@@ -34,7 +34,7 @@ def _text(context: click.Context, option: click.Parameter, value: str | None) ->
 @click.option("--cache", type=click.Path(path_type=Path, file_okay=False), help="Folder of downloads.")
 @click.option("--offline", is_flag=True, help="Never touch the network; use the cache.")
 @click.option("--allow-nonfinite", is_flag=True, help="Leaves that no chosen variant uses may be NaN or infinite.")
-@click.option("--timeout", type=click.FloatRange(min=1), help="Seconds that one part may take.  [3600]")
+@click.option("--timeout", type=Seconds(), help="Seconds that one part may take.  [3600]")
 @click.option(
     "--report",
     type=click.Path(path_type=Path, dir_okay=False),

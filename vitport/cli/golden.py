@@ -7,7 +7,7 @@ from pathlib import Path
 import click
 
 from vitport.cli.group import EPILOG, command, main
-from vitport.cli.words import words
+from vitport.cli.words import Seconds, words
 
 GOLDEN = click.option(
     "--golden", type=click.Path(path_type=Path, dir_okay=False), help="[<manifest>/golden/<name>.json]"
@@ -61,7 +61,7 @@ def make(manifest: str, quiet: bool, **options: object) -> None:
 @click.option("--artifacts", type=click.Path(path_type=Path, file_okay=False), metavar="DIR", help="[build/<name>]")
 @click.option("--backends", callback=words, metavar="A,B", help="Only these, and each must run.  [all there are]")
 @CACHE
-@click.option("--timeout", type=click.FloatRange(min=1), help="Seconds that one backend may take.  [1800]")
+@click.option("--timeout", type=Seconds(), help="Seconds that one backend may take.  [1800]")
 @click.option("--json", "as_json", is_flag=True, help="Print the report as JSON.")
 @QUIET
 def check(manifest: str, as_json: bool, quiet: bool, **options: object) -> None:

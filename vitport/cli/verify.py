@@ -7,7 +7,7 @@ from pathlib import Path
 import click
 
 from vitport.cli.group import command
-from vitport.cli.words import numbers, words
+from vitport.cli.words import Seconds, numbers, words
 
 PORT_HELP = "A published port to judge too: a SavedModel folder, a Hugging Face or timm folder, an ONNX file."
 
@@ -33,7 +33,7 @@ PORT_HELP = "A published port to judge too: a SavedModel folder, a Hugging Face 
 @click.option("--cache", type=click.Path(path_type=Path, file_okay=False), help="Folder of downloads.")
 @click.option("--offline", is_flag=True, help="Never touch the network; use the cache.")
 @click.option("--fresh", is_flag=True, help="Run everything, whatever was run before with the same inputs.")
-@click.option("--timeout", type=click.FloatRange(min=1), help="Seconds that one backend may take.  [1800]")
+@click.option("--timeout", type=Seconds(), help="Seconds that one backend may take.  [1800]")
 @click.option("--json", "as_json", is_flag=True, help="Print the report as JSON.")
 @click.option("--quiet", is_flag=True, help="No progress.")
 def verify(manifest: str, as_json: bool, quiet: bool, **options: object) -> None:

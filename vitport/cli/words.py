@@ -1,6 +1,20 @@
-"""Lists in one option: `a,b`."""
+"""What options take beside click's own types: lists (`a,b`) and seconds."""
+
+import math
+from typing import Any
 
 import click
+
+
+class Seconds(click.FloatRange):
+    """At least one second; `nan`, which is no number, is not more than any other."""
+
+    def __init__(self) -> None:
+        super().__init__(min=1)
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
+        number = super().convert(value, param, ctx)
+        return self.fail(f"{value!r} is not a valid number of seconds.", param, ctx) if math.isnan(number) else number
 
 
 def words(context: click.Context, option: click.Parameter, value: str | None) -> tuple[str, ...]:

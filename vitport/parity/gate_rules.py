@@ -1,12 +1,12 @@
 """One rule of a policy: which runs it is for, what it allows them, and why."""
 
 from datetime import date
-from typing import Annotated, Literal
+from typing import Annotated, Literal, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field
 
 from vitport.architectures import VARIANTS
-from vitport.backend_table import PRECISIONS
+from vitport.backend_table import BACKENDS, PRECISIONS
 from vitport.devices import DEVICES
 from vitport.manifest_types import Text
 
@@ -28,6 +28,15 @@ GATES = {
 Limit = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 
 
+Item = TypeVar("Item")
+
+Some = Annotated[tuple[Item, ...], Field(strict=False, min_length=1)]
+"""A list; an empty one would fit nothing, and its rule be none."""
+
+PORT, REFERENCES = "port", "references"
+"""Names beside the backends' own: of every published port, and where a gate is about the oracle and the definition."""
+
+
 class Rule(BaseModel):
     """What one gate allows, to all runs or to some. Of the rules that fit a run the last one counts."""
 
@@ -42,13 +51,13 @@ class Rule(BaseModel):
     """Of numeric and gradients: relative errors up to this pass whatever the reference achieves."""
     required: bool = True
     """Whether a run that has no number for this gate is NOT RUN; otherwise the gate alone is."""
-    backend: Annotated[tuple[Text, ...], Field(strict=False)] | None = None
-    """Only these backends; `port` is every published port."""
-    precision: Annotated[tuple[Literal[PRECISIONS], ...], Field(strict=False)] | None = None
+    backend: Some[Literal[(*BACKENDS, PORT, REFERENCES)]] | None = None
+    """Only these backends; `port` is every published port, `references` the oracle and the definition."""
+    precision: Some[Literal[PRECISIONS]] | None = None
     """Only these precisions."""
-    device: Annotated[tuple[Literal[DEVICES], ...], Field(strict=False)] | None = None
+    device: Some[Literal[DEVICES]] | None = None
     """Only these devices."""
-    variant: Annotated[tuple[Literal[VARIANTS], ...], Field(strict=False)] | None = None
+    variant: Some[Literal[VARIANTS]] | None = None
     """Only these variants."""
     stem: Literal["plain", "hybrid"] | None = None
     """Only architectures without, or with, a convolutional stem."""
@@ -59,6 +68,6 @@ class Rule(BaseModel):
 
     def fits(self, backend: str, precision: str, device: str, variant: str, stem: str) -> bool:
         """Whether this rule is for such a run."""
-        kind = "port" if backend.startswith("port:") else backend
+        kind = PORT if backend.startswith(f"{PORT}:") else backend
         asked = ((self.backend, kind), (self.precision, precision), (self.device, device), (self.variant, variant))
         return all(allowed is None or value in allowed for allowed, value in asked) and self.stem in (None, stem)

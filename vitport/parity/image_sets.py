@@ -26,6 +26,9 @@ SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".ppm", ".gif", ".tif", ".
 MOST_PIXELS = 50_000_000
 """Of one picture; a larger one is a bomb or a mistake."""
 
+DEEP = ("I", "F")
+"""Pillow's modes of more than 8 bits: its conversion to RGB cuts their values off at 255."""
+
 Tell = Callable[[int, int], None]
 """Told (images done, images in all)."""
 
@@ -77,16 +80,23 @@ def write(
 
 
 def pictures(folder: Path) -> list[Path]:
-    """The pictures below a folder, in the order of their paths. Raises UsageError where there are none."""
+    """The pictures below a folder, in the order of their paths, and links to folders, which `decode` refuses by name.
+
+    Raises UsageError where there are none.
+    """
     found = sorted(
         Path(parent, name)
         for parent, folders, names in os.walk(folder)
-        for name in names
-        if Path(name).suffix.lower() in SUFFIXES
+        for name in (*names, *_linked(parent, folders))
+        if Path(name).suffix.lower() in SUFFIXES or name in folders
     )
     if not found:
         raise UsageError(f"{folder} holds no pictures ({', '.join(SUFFIXES)})")
     return found
+
+
+def _linked(parent: str, folders: Sequence[str]) -> list[str]:
+    return [name for name in folders if os.path.islink(os.path.join(parent, name))]
 
 
 def decode(path: Path, resolution: int) -> np.ndarray:
@@ -94,10 +104,14 @@ def decode(path: Path, resolution: int) -> np.ndarray:
     from PIL import Image, UnidentifiedImageError
 
     Image.MAX_IMAGE_PIXELS = None  # what is too large is said below, before anything is decoded
+    if path.exists() and not path.is_file():
+        raise AssetError(f"{path}: {'a link to a folder; copy it' if path.is_dir() else 'no file'}")
     try:
         with Image.open(path) as picture:
             if picture.width * picture.height > MOST_PIXELS:
                 raise AssetError(f"{path}: {picture.width} x {picture.height} pixels are too many")
+            if picture.mode.startswith(DEEP):
+                raise AssetError(f"{path}: its pixels have more than 8 bits (mode {picture.mode}); convert it first")
             return images.squash(np.asarray(picture.convert("RGB")), resolution)
     except (OSError, ValueError, SyntaxError, UnidentifiedImageError) as error:
         raise AssetError(f"{path}: {str(error).partition(chr(10))[0]:.200}") from error
@@ -107,7 +121,7 @@ def _array(path: Path, resolution: int) -> Images:
     """Images that somebody else has normalised."""
     try:
         pixels = np.load(path, mmap_mode="r", allow_pickle=False)
-    except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
+    except (OSError, ValueError, OverflowError, EOFError, zipfile.BadZipFile) as error:
         raise AssetError(f"{path}: {error!s:.200}") from error
     shape = (resolution, resolution, images.CHANNELS)
     if not isinstance(pixels, np.ndarray) or pixels.dtype != np.float32 or pixels.shape[1:] != shape or not len(pixels):

@@ -10,14 +10,11 @@ from dataclasses import dataclass
 from datetime import date
 
 from vitport.errors import BackendError, EnvironmentFault, ParityError
-from vitport.parity.gate_rules import GATES, Rule
+from vitport.parity.gate_rules import GATES, REFERENCES, Rule
 from vitport.parity.gradient_parts import smooth
 from vitport.parity.policy import Policy
 from vitport.parity.report_schema import Gate, Judgement, Report, Spread
 from vitport.parity.run_schema import Gradients, Run
-
-REFERENCES = "references"
-"""Where a gate is about the oracle and the definition, not about a run."""
 
 ENVIRONMENT_CAUSES = ("environment", "device", "precision", "inapplicable")
 """Causes that end in exit code 6; the others end in 5."""

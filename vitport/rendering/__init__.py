@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from vitport.appearing import appearing
-from vitport.errors import OutputError
+from vitport.errors import OutputError, UsageError
 from vitport.parity.report_schema import Report
 from vitport.rendering import html, junit, markdown
 from vitport.wording import one_line
@@ -27,16 +27,28 @@ LONGEST = 4000
 def prepare(folder: Path) -> None:
     """Makes the folder of a report and takes an earlier one away, so that what is there is never of another run.
 
-    Raises OutputError for an impossible place.
+    Raises OutputError for an impossible place, UsageError where files of these names are not ours.
     """
+    strangers = [name for name in (REPORT, *PAGES) if os.path.lexists(folder / name)]
+    if strangers and not _is_report(folder / REPORT):
+        raise UsageError(f"{folder} has a {strangers[0]} of somebody else; choose another folder for the report")
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        for name in (REPORT, *PAGES):
+        for name in (*PAGES, REPORT):  # the one by which the others are known to be ours comes last
             (folder / name).unlink(missing_ok=True)
     except OSError as error:
         raise OutputError(f"{folder} can't hold a report: {error.strerror}") from error
     if not os.access(folder, os.W_OK):
         raise OutputError(f"{folder} can't be written, so no report is made")
+
+
+def _is_report(path: Path) -> bool:
+    """Whether a file is a report of any version."""
+    try:
+        facts = json.loads(path.read_bytes())
+    except (OSError, ValueError, RecursionError):
+        return False
+    return isinstance(facts, dict) and {"schema", "runs"} <= facts.keys()
 
 
 def write(report: Report, folder: Path) -> None:
