@@ -96,9 +96,7 @@ def _onnx() -> Foreign:
 
     def product(ops: OnnxOps, x: Value, operator: str, inner: float, shift: float, outer: float) -> Value:
         """`outer * x * (operator(inner * x) + shift)`."""
-        constants = {
-            value: Weight(f"constant/{value!r}", np.asarray(value, np.float64)) for value in (inner, shift, outer)
-        }
+        constants = {value: constant(value) for value in (inner, shift, outer)}
         (y,) = ops.graph.emit("Mul", x.wire, constants[inner])
         (y,) = ops.graph.emit(operator, y)
         (y,) = ops.graph.emit("Add", y, constants[shift])

@@ -27,9 +27,9 @@ class Weight:
     def shape(self) -> tuple[int, ...]:
         return self.array.shape
 
-    def derive(self, array: np.ndarray, name: str | None = None) -> "Weight":
+    def derive(self, array: np.ndarray) -> "Weight":
         """The same weight in another shape or axis order, or a new one computed from it."""
-        return Weight(name or self.name, array)
+        return Weight(self.name, array)
 
 
 @dataclass(frozen=True, slots=True)

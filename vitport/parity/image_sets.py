@@ -54,13 +54,13 @@ def write(
     AssetError with every file that is no picture.
     """
     if source == SEEDED:
-        return _save(SEEDED, path, images.seeded(resolution, count), [f"seeded-{i:04}" for i in range(count)], None)
+        return _save(SEEDED, path, images.seeded(resolution, count), [f"seeded-{i:04}" for i in range(count)])
     if source == GOLDEN:
-        return _save(GOLDEN, path, images.fixed(resolution), ["fixed-0000", "fixed-0001"], None)
+        return _save(GOLDEN, path, images.fixed(resolution), ["fixed-0000", "fixed-0001"])
     place = Path(source)
     if place.is_file() and place.suffix == ".npy":
         pixels = _array(place, resolution)
-        return _save(source, path, pixels, [f"{place.name}-{i:04}" for i in range(len(pixels))], None)
+        return _save(source, path, pixels, [f"{place.name}-{i:04}" for i in range(len(pixels))])
     if not place.is_dir():
         raise UsageError(f"--images {source}: neither `seeded` nor `golden` nor a folder of pictures nor a .npy file")
     files = pictures(place)
@@ -131,9 +131,10 @@ def _array(path: Path, resolution: int) -> Images:
     return pixels
 
 
-def _save(source: str, path: Path, pixels: Images, ids: list[str], labels: tuple[int, ...] | None) -> ImageSet:
+def _save(source: str, path: Path, pixels: Images, ids: list[str]) -> ImageSet:
+    """Images whose classes nobody knows."""
     np.save(path, pixels)
-    return ImageSet(source, path, tuple(ids), labels, images.digest(pixels))
+    return ImageSet(source, path, tuple(ids), None, images.digest(pixels))
 
 
 def _classes(ids: Sequence[str], names: Sequence[str]) -> tuple[int, ...] | None:
