@@ -239,6 +239,28 @@ def test_the_values_and_the_knowledge_load_no_framework() -> None:
     assert loaded_by("\n".join(f"import {name}" for name in ground)) == []
 
 
+CURIOUS = """try:
+    import wave
+    found = True
+except ImportError:
+    found = False
+"""
+
+HIDES = """import sys
+sys.path.insert(0, sys.argv[1])
+from vitport import formats
+formats.import_packages("it", ("curious",), ("wave", "xmlrpc"))
+import curious, wave
+print(curious.found, wave.__name__, "xmlrpc" in sys.modules)
+"""
+
+
+def test_what_a_framework_does_not_need_is_hidden_from_it_and_from_nobody_else(tmp_path: Path) -> None:
+    (tmp_path / "curious.py").write_text(CURIOUS)
+    done = subprocess.run([sys.executable, "-c", HIDES, tmp_path], cwd=ROOT, capture_output=True, text=True, check=True)
+    assert done.stdout == "False wave False\n"
+
+
 def test_a_loaded_framework_is_seen() -> None:
     assert loaded_by("import onnx") == ["onnx"]
     assert loaded_by("from vitport.formats import module\nmodule('onnx')") == ["onnx"]

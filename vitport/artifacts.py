@@ -31,6 +31,11 @@ PUBLISHING = "publishing"
 that hold one or the other."""
 
 
+def home(name: str) -> Path:
+    """Where the artifacts of a manifest are, unless the command line says otherwise."""
+    return Path("build") / name
+
+
 def files(folder: Path) -> list[dict]:
     """Every file below `folder`, links left out: its relative path, size and SHA-256, sorted by path."""
     paths = sorted(path for path in folder.rglob("*") if path.is_file() and not path.is_symlink())

@@ -110,7 +110,7 @@ def bisect(request: Request, watch: Watch, fetched: assets.Progress | None = Non
     listed = _listing(request, port)
     if listed:
         port = manifest.with_resolution(port, listed["resolution"])
-    asset = _checkpoint(request, port, watch, fetched)
+    asset = lock.checkpoint(port, request.asset, watch, fetched, request.cache, request.offline)
     with temporary.folder() as scratch:
         desk = _Desk(port, asset, scratch, request, watch)
         found = desk.taps()
@@ -195,7 +195,7 @@ class _Desk:
 
     def _tapped(self, name: str, backend: str, port: Port | None) -> Job:
         row, request = BACKENDS[backend], self._request
-        out = request.artifacts or Path("build") / self._port.name
+        out = request.artifacts or artifacts.home(self._port.name)
         folder = port.path if port else out / request.variant / row.artifact if row.artifact else None
         arguments = {"backend": backend, "folder": str(folder or ""), "port": port is not None}
         return self._job(name.replace(":", "."), "tap_backend", **arguments)
@@ -224,7 +224,7 @@ def _listing(request: Request, port: Manifest) -> dict | None:
     needed = [
         BACKENDS[name].artifact for name in (request.backend, request.against) if name and BACKENDS[name].artifact
     ]
-    out = request.artifacts or Path("build") / port.name
+    out = request.artifacts or artifacts.home(port.name)
     listed = artifacts.read(out)
     there = {(entry["format"], entry["variant"]) for entry in listed["artifacts"]} if listed else set()
     for name in needed:
@@ -233,12 +233,6 @@ def _listing(request: Request, port: Manifest) -> dict | None:
                 f"{out} holds no {name} of the {request.variant}; make it first: vitport convert --out {out}"
             )
     return listed
-
-
-def _checkpoint(request: Request, port: Manifest, watch: Watch, fetched: assets.Progress | None) -> Asset:
-    places = {"cache": request.cache or assets.default_cache(), "offline": request.offline, "progress": fetched}
-    places["tell"] = lambda text: watch("asset", text)
-    return assets.fetch((request.asset,), **places) if request.asset else lock.fetch(port, **places)
 
 
 def _read(result: dict) -> Taps:

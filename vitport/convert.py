@@ -91,7 +91,7 @@ def convert(request: Request, watch: Watch, fetched: assets.Progress | None = No
     watch("checkpoint", "checking every leaf")
     checkpoint.read(asset.path, port.architecture, any_value(port, request))
     watch("checkpoint", "done")
-    out = request.out or Path("build") / port.name
+    out = request.out or artifacts.home(port.name)
     with publishing.staging(out, lambda: watch("output", f"waiting for another vitport to finish with {out}")) as stage:
         results = run_jobs(port, asset, stage, watch, request)
         watch("parity", "comparing every artifact with the oracle")
@@ -132,14 +132,9 @@ def fetch(port: Manifest, request: Request, watch: Watch, fetched: assets.Progre
 
     A file named on purpose may be another checkpoint of the same architecture; the run then says so.
     """
-    places = {"cache": request.cache or assets.default_cache(), "offline": request.offline}
-    places |= {"progress": fetched, "tell": lambda text: watch("asset", text)}
-    if request.asset is None:
-        asset = lock.fetch(port, **places)
-    else:
-        asset = assets.fetch((request.asset,), **places)
-        if port.asset.sha256 not in (None, asset.sha256):
-            watch("asset", f"note: {request.asset} is not the manifest's file, its SHA-256 is {asset.sha256}")
+    asset = lock.checkpoint(port, request.asset, watch, fetched, request.cache, request.offline)
+    if request.asset and port.asset.sha256 not in (None, asset.sha256):
+        watch("asset", f"note: {request.asset} is not the manifest's file, its SHA-256 is {asset.sha256}")
     return replace(asset, url=asset.url if is_remote(asset.url) else normpath(asset.url))
 
 

@@ -33,7 +33,7 @@ FORMATS = MappingProxyType(
     {
         row.name: row
         for row in (
-            Format("saved_model", packages=("tensorflow",), unneeded=("jax", "keras", "sklearn")),
+            Format("saved_model", packages=("tensorflow",), unneeded=("jax", "sklearn")),
             Format("torchscript", entry="model.pt", packages=("torch",)),
             Format("onnx", entry="model.onnx", packages=("onnx", "onnxruntime")),
             Format("safetensors-transformers", devices=("cpu",)),

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from vitport import assets, lock, manifest, temporary
+from vitport import artifacts, assets, lock, manifest, temporary
 from vitport.appearing import appearing
 from vitport.architectures import Architecture
 from vitport.assets import Asset
@@ -64,9 +64,7 @@ def make(request: Request, watch: Watch, fetched: assets.Progress | None = None)
     if request.resolution:
         port = manifest.with_resolution(port, request.resolution)
     require("the oracle", ORACLE_PACKAGES)
-    places = {"cache": request.cache or assets.default_cache(), "offline": request.offline, "progress": fetched}
-    places["tell"] = lambda words: watch("asset", words)
-    asset = assets.fetch((request.asset,), **places) if request.asset else lock.fetch(port, **places)
+    asset = lock.checkpoint(port, request.asset, watch, fetched, request.cache, request.offline)
     with temporary.folder() as folder:
         bench = _bench(folder, port.architecture, request, watch, asset)
         truths, spreads = references(bench, port.variants)
@@ -90,7 +88,7 @@ def check_golden(request: Request, watch: Watch) -> Report:
     Raises AssetError where the two don't belong together.
     """
     port, golden = manifest.read(request.manifest), golden_file.read(request.path)
-    out = request.artifacts or Path("build") / port.name
+    out = request.artifacts or artifacts.home(port.name)
     listed = _belonging(whole(out, watch), golden, out)
     port = manifest.with_resolution(port, golden.resolution)
     trials = _trials(request, golden, listed, out)

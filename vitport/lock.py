@@ -60,6 +60,26 @@ def fetch(port: Manifest, tell: Callable[[str], None], **places: Any) -> Asset:
     return asset
 
 
+def checkpoint(
+    port: Manifest,
+    named: str | None,
+    watch: Callable[[str, str], None],
+    progress: assets.Progress | None,
+    folder: Path | None,
+    offline: bool,
+) -> Asset:
+    """The verified checkpoint of a run: the file that the command line names, or the manifest's.
+
+    watch: told (part, what it is doing). progress: told (bytes, bytes in all). folder: the cache, None for the usual.
+    """
+    places = {"cache": folder or assets.default_cache(), "offline": offline, "progress": progress}
+
+    def tell(text: str) -> None:
+        watch("asset", text)
+
+    return assets.fetch((named,), tell=tell, **places) if named else fetch(port, tell, **places)
+
+
 def chosen(arguments: Sequence[str]) -> tuple[list[Manifest], list[Path]]:
     """The manifests that the command line names, by file, name or folder, and those folders.
 

@@ -76,7 +76,7 @@ class Request:
 def verify(request: Request, watch: Watch, fetched: assets.Progress | None = None) -> tuple[Report, Path]:
     """The report and its folder. Raises the errors of `vitport.errors` where there is nothing to report on."""
     port, rules = manifest.read(request.manifest), policy.read(request.policy)
-    out = request.artifacts or Path("build") / port.name
+    out = request.artifacts or artifacts.home(port.name)
     folder = request.report or Path("reports") / port.name
     if folder.resolve().is_relative_to(out.resolve()):
         raise UsageError(f"a report in {folder} would be among the artifacts, which `vitport check` does not allow")
@@ -156,9 +156,7 @@ def _checkpoint(
     port: Manifest, listed: dict | None, request: Request, watch: Watch, fetched: assets.Progress | None
 ) -> Asset:
     """The checkpoint, which must be the one that the artifacts were made of."""
-    places = {"cache": request.cache or assets.default_cache(), "offline": request.offline, "progress": fetched}
-    places["tell"] = lambda text: watch("asset", text)
-    asset = assets.fetch((request.asset,), **places) if request.asset else lock.fetch(port, **places)
+    asset = lock.checkpoint(port, request.asset, watch, fetched, request.cache, request.offline)
     if listed and listed["asset"]["sha256"] != asset.sha256:
         raise AssetError(
             f"the artifacts were made of another checkpoint, SHA-256 {listed['asset']['sha256']}; {asset.url} has "

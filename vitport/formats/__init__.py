@@ -119,8 +119,8 @@ def module(name: str) -> ModuleType:
 def import_packages(what: str, packages: tuple[str, ...], without: tuple[str, ...] = ()) -> None:
     """EnvironmentFault where one of `packages` raises: a broken installation may raise anything, or try to exit.
 
-    without: packages that look meanwhile as if they were not installed. Half of TensorFlow's import, 1.8 s and 190 MB,
-    was JAX, Keras and what that imports (2.21).
+    without: packages that look meanwhile as if they were not installed. A third of TensorFlow's import, 1.2 s and
+    170 MB, was JAX, which its TFLite converter asks for, and scikit-learn, which Keras does; both do without (2.21).
     """
     for package in packages:
         try:
