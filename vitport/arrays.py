@@ -1,7 +1,9 @@
-"""The few array types that cross file boundaries, and when two arrays are the same.
+"""The few array types that cross file boundaries, when two arrays are the same, and where a mapped one lies.
 
 NumPy is the hub: no framework's tensor leaves its own backend.
 """
+
+import mmap
 
 import numpy as np
 from jaxtyping import Float
@@ -24,6 +26,20 @@ def bit_equal(one: np.ndarray | None, other: np.ndarray | None) -> bool:
     if one is None or other is None or one.shape != other.shape or one.dtype != other.dtype:
         return False
     return np.array_equal(_bits(one), _bits(other))
+
+
+def release(array: object) -> None:
+    """Gives back the pages of the mapped file that an array is a view of; whoever reads it again gets them again.
+
+    The system keeps them as its cache, but as those of nobody: what is mapped it reclaims last. Anything else is left
+    alone.
+    """
+    while isinstance(array, np.ndarray):
+        array = array.base
+    if isinstance(array, memoryview):
+        array = array.obj
+    if isinstance(array, mmap.mmap) and hasattr(mmap, "MADV_DONTNEED"):
+        array.madvise(mmap.MADV_DONTNEED)
 
 
 def _bits(array: np.ndarray) -> np.ndarray:

@@ -14,6 +14,7 @@ import time
 import traceback
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from pathlib import Path
 from types import ModuleType
 
@@ -44,6 +45,9 @@ EXHAUSTED = re.compile(r"out of memory|RESOURCE_EXHAUSTED|ResourceExhausted|bad_
 
 PR_SET_PDEATHSIG = 1
 """From <linux/prctl.h>: a killed parent takes its children with it."""
+
+M_ARENA_MAX = -8
+"""From <malloc.h> of glibc: how many heaps threads may share."""
 
 
 def main(path: str) -> int:
@@ -141,6 +145,7 @@ def _folder(job: dict, variant: str) -> Path:
 
 def oracle(job: dict) -> dict:
     """The Flax reference in float64, and in float32 for what JAX itself achieves; both variants' outputs."""
+    _share_one_heap()
     say("importing jax and flax")
     formats.import_packages("the oracle", formats.ORACLE_PACKAGES)
     from vitport.reference import flax_run
@@ -255,6 +260,12 @@ def _leave(result: Path, value: dict) -> None:
     partial = result.with_name(f"{result.name}.partial")
     partial.write_text(json.dumps(value))
     partial.replace(result)
+
+
+def _share_one_heap() -> None:
+    """XLA's compiler runs in many threads, and each would fill a heap of its own and keep it: 50 MB for S/16."""
+    with suppress(AttributeError):  # another C library
+        ctypes.CDLL(None).mallopt(M_ARENA_MAX, 1)
 
 
 def _die_with_parent(parent: int) -> None:

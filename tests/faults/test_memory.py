@@ -94,3 +94,32 @@ def test_memory_is_measured(tmp_path: Path) -> None:
     done = subprocess.run([sys.executable, "-c", program, tmp_path / "good.npz", path], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     assert int(done.stdout.split()[1]) > 60 * 2**20
+
+
+RELEASES = """
+import sys
+from pathlib import Path
+from vitport import npz
+from vitport.arrays import release
+
+def mapped():
+    return next(int(line.split()[1]) * 1024 for line in open("/proc/self/status") if line.startswith("RssFile"))
+
+leaves = npz.read(Path(sys.argv[1]))
+before, total = mapped(), sum(float(leaf.sum()) for leaf in leaves.values())
+touched = mapped()
+release(next(iter(leaves.values())).reshape(-1)[5:])
+print(touched - before, touched - mapped(), total == sum(float(leaf.sum()) for leaf in leaves.values()))
+release(None), release([1]), release(leaves["a"].copy())
+"""
+
+
+def test_pages_of_a_checkpoint_are_given_back_and_come_again(tmp_path: Path) -> None:
+    values = np.random.default_rng(0).normal(size=(2, 5_000_000)).astype(np.float32)
+    np.savez(tmp_path / "x.npz", a=values[0], b=values[1])
+    command = [sys.executable, "-c", RELEASES, str(tmp_path / "x.npz")]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    touched, released, same = done.stdout.split()
+    assert int(touched) > 39_000_000
+    assert int(released) > 39_000_000
+    assert same == "True"

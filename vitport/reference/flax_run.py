@@ -1,7 +1,7 @@
 """How the reference is run: once for its outputs, with every tap, for gradients, or compiled whole for its speed.
 
-In float64 what it returns is the oracle. JAX's global settings are put aside for each run (`numerics`), and of a
-float64 copy of the weights no more than one module's is in memory (`_in_steps`).
+In float64 what it returns is the oracle. JAX's global settings are put aside for each run (`numerics`), and of the
+weights, in the checkpoint's map as in float64, no more than one module's are in memory (`_in_steps`).
 """
 
 from collections.abc import Callable, Iterator
@@ -20,7 +20,7 @@ from flax.traverse_util import flatten_dict
 from jaxtyping import Array
 
 from vitport.architectures.config import Architecture
-from vitport.arrays import Images, Params, Taps
+from vitport.arrays import Images, Params, Taps, release
 from vitport.errors import BackendError
 from vitport.reference.flax_vit import STEPS, TAPPED, VisionTransformer, module, tree
 
@@ -110,7 +110,10 @@ def _in_steps(model: VisionTransformer, variables: dict[str, Any], images: Array
             done = _step(context.module.clone(parent=None, name=None), context.module.variables, *arguments)
         finally:
             within.pop()
-        return jax.block_until_ready(done)  # else JAX runs ahead and copies the weights of every module
+        done = jax.block_until_ready(done)  # else JAX runs ahead and copies the weights of every module
+        for leaf in jax.tree.leaves(context.module.variables):
+            release(leaf)
+        return done
 
     with nn.intercept_methods(run):
         return model.apply(variables, images)
