@@ -354,6 +354,15 @@ def test_the_console_says_once_what_the_runs_of_a_backend_share(capsys):
     ]
 
 
+def test_the_console_has_the_last_words_of_a_crash(capsys):
+    run = sample_reports.not_run("onnx", "classifier", cause="crashed", reason="it was killed by SIGSEGV")
+    run["log"] = [f"line {number} \x1b[2J" for number in range(9)]
+    console.verification(sample_reports.report([run]))
+    told = capsys.readouterr().out.splitlines()
+    place = told.index("NOT RUN  onnx/classifier/float32/cpu: it was killed by SIGSEGV")
+    assert told[place + 1 : place + 6] == [*(f"  | line {number} [2J" for number in range(5, 9)), ""]
+
+
 def test_write_makes_the_report_and_every_page(tmp_path):
     report = sample_reports.hostile()
     rendering.write(report, tmp_path)

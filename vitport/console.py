@@ -18,6 +18,9 @@ from vitport.wording import one_line
 
 MEGABYTE = 1e6
 
+LAST_WORDS, WIDEST = 4, 160
+"""Lines of what a process said before it died, and the letters of each."""
+
 DONE = "done"
 """What a part says last."""
 
@@ -165,9 +168,12 @@ def verification(report: Any, folder: Path | None = None) -> None:
     ]
     headings = ("backend", "variant", "precision", "device", "verdict", "RMS", "max", "top-1", "images/s", "MB")
     table(headings, rows, text=headings[:5])
+    last_words = {run.id: run.log for run in report.runs}
     for verdict, runs, reason in _alike(judgement.gates):
         more = f" and {len(runs) - 1} more" if runs[1:] else ""
         print(f"\n{verdict}  {runs[0]}{more}: {one_line(reason)}")
+        for line in last_words.get(runs[0], [])[-LAST_WORDS:]:
+            print(f"  | {one_line(line, WIDEST)}")
     for run in report.runs:
         if run.diagnosis:
             print(f"\n{run.id}: {run.diagnosis}")
