@@ -178,10 +178,11 @@ SHARED = (
     "arrays.Images",
     "arrays.Params",
     "arrays.Taps",
+    "arrays.release",
     "errors",
     "errors.BackendError",
 )
-"""What a witness may know of the rest."""
+"""What a witness may know of the rest: numbers, types, and what computes nothing."""
 
 
 @pytest.mark.parametrize("witness", [name for name in MODULES if name.startswith("vitport.reference.")])
