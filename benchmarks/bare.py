@@ -38,15 +38,12 @@ def onnx(folder: Path) -> Call:
 
 
 def timm(folder: Path) -> Call:
-    import torch
-
     from vitport.runners.torchvision_operators import declare
 
     declare()
     import timm
 
     model = timm.create_model(f"local-dir:{folder}", pretrained=True).eval()
-    assert isinstance(model, torch.nn.Module)
     return lambda images: _torch(model, images)
 
 
