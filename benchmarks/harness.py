@@ -12,7 +12,7 @@ import sys
 import time
 from collections.abc import Sequence
 from contextlib import ExitStack
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from statistics import median
 
@@ -24,7 +24,7 @@ from benchmarks.ledger import ROOT, fingerprint
 from benchmarks.machine import processor
 from benchmarks.race import Lost, Racer, turn
 from vitport import images, manifest
-from vitport.job_arguments import identity
+from vitport.job_arguments import model_arguments
 from vitport.manifest import Manifest
 
 BATCH = 8
@@ -91,11 +91,7 @@ def job(port: Manifest, backend: str, folder: Path, checkpoint: Path, pixels: Pa
         "variant": "classifier",
         "folder": str(folder / "out" / "classifier" / FORMATS.get(backend, backend)),
         "port": False,
-        "asset": str(checkpoint),
-        "identity": identity(checkpoint),
-        "architecture": asdict(port.architecture),
-        "any_value": [],
-        "images": str(pixels),
+        **model_arguments(checkpoint, port.architecture, pixels),
         "device": "cpu",
         "precision": "float32",
     }

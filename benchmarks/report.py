@@ -9,6 +9,7 @@ from statistics import median
 from benchmarks import goals, machine, picture, tables
 from benchmarks.contestants import SIZES
 from benchmarks.ledger import Ledger
+from vitport import hardware
 
 INTRODUCTION = """\
 Whole processes side by side, on random weights in the published layout. Contestants take turns (A B C A B C …); a cell
@@ -84,7 +85,7 @@ def _machine(ledger: Ledger) -> Iterator[str]:
         yield f"- {name}: {value}"
     others = [row["others"] for row in ledger.everything() if row["round"] and "others" in row]
     if others:
-        cores = machine.cores()
+        cores = hardware.cores()
         yield (
             f"- others: while a contestant was timed, everything else on the machine used {median(others):.2f} of its "
             f"{cores} cores (median; at most {max(others):.2f})"

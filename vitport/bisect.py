@@ -16,7 +16,7 @@ from vitport.assets import Asset
 from vitport.backend_table import BACKENDS
 from vitport.errors import UsageError
 from vitport.formats import ORACLE_PACKAGES, require
-from vitport.job_arguments import identity
+from vitport.job_arguments import model_arguments
 from vitport.jobs import Job, Watch
 from vitport.manifest import Manifest
 from vitport.manifest_errors import suggestion
@@ -153,11 +153,7 @@ class _Desk:
         self._port, self._scratch, self._request, self._watch = port, scratch, request, watch
         np.save(scratch / "images.npy", images.fixed(port.architecture.resolution))
         self._shared = {
-            "asset": str(asset.path),
-            "identity": identity(asset.path),
-            "architecture": asdict(port.architecture),
-            "any_value": [],
-            "images": str(scratch / "images.npy"),
+            **model_arguments(asset.path, port.architecture, scratch / "images.npy"),
             "variant": request.variant,
         }
 

@@ -6,7 +6,7 @@ it is to the last bit what the yardstick ran, and judged against the oracle; onl
 
 import platform
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from datetime import date
 from os.path import normpath
 from pathlib import Path
@@ -31,7 +31,7 @@ from vitport.architectures import parameter_shapes
 from vitport.assets import Asset
 from vitport.assets.addresses import is_remote
 from vitport.errors import UsageError
-from vitport.job_arguments import identity
+from vitport.job_arguments import model_arguments
 from vitport.jobs import Job, Watch
 from vitport.manifest import Manifest
 from vitport.manifest_errors import suggestion
@@ -150,13 +150,7 @@ def run_jobs(port: Manifest, asset: Asset, stage: Path, watch: Watch, request: R
     scratch.mkdir()
     pixels = scratch / "images.npy"
     np.save(pixels, images.fixed(port.architecture.resolution))
-    shared = {
-        "asset": str(asset.path),
-        "identity": identity(asset.path),
-        "architecture": asdict(port.architecture),
-        "images": str(pixels),
-        "any_value": any_value(port, request),
-    }
+    shared = model_arguments(asset.path, port.architecture, pixels, any_value(port, request))
     exports = [_export_job(port, asset, stage, name, shared, request.device) for name in port.formats]
     witnesses = [Job(task, task, {**shared, "outputs": str(scratch / f"{task}.npz")}) for task in WITNESSES]
     each = [replace(job, alone=asset.bytes > LARGEST_TOGETHER) for job in (*exports[:1], *witnesses, *exports[1:])]

@@ -12,12 +12,11 @@ from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
 
-from vitport import assets, devices, formats, jobs, temporary
+from vitport import assets, devices, formats, hardware, jobs, temporary
 from vitport.backend_table import BACKENDS
 from vitport.errors import EnvironmentFault, VitportError
 from vitport.format_table import FORMATS
 from vitport.jobs import PARALLEL, Job, Watch
-from vitport.parity.outputs_store import processor
 
 PACKAGES = ("jax", "flax", "tensorflow", "torch", "onnx", "onnxruntime", "timm", "transformers")
 
@@ -106,11 +105,10 @@ def _sees_gpu(says: dict[str, str]) -> bool:
 
 
 def _machine() -> dict[str, str]:
-    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     cache = assets.default_cache()
     place = next(path for path in (cache, *cache.parents) if path.exists())
     return {
-        "processor": processor(),
-        "memory": f"{memory / 1e9:.1f} GB",
+        "processor": hardware.processor(),
+        "memory": f"{hardware.memory() / 1e9:.1f} GB",
         "cache": f"{cache}, {shutil.disk_usage(place).free / 1e9:.1f} GB free",
     }

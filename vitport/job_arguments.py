@@ -1,5 +1,7 @@
 """What a job's JSON says, as the child reads it, and how it tells the parent what it is doing."""
 
+from collections.abc import Sequence
+from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
@@ -41,6 +43,19 @@ def model_of(job: dict) -> tuple[Architecture, Params]:
 def model_and_images(job: dict) -> tuple[Architecture, Params, Images]:
     """`model_of`, and the images that it is run on."""
     return *model_of(job), np.load(job["images"])
+
+
+def model_arguments(
+    checkpoint: Path | None, architecture: Architecture, images: Path, any_value: Sequence[str] = ()
+) -> dict:
+    """What `model_and_images` reads. any_value: leaves whose values don't matter. Raises AssetError."""
+    return {
+        "asset": str(checkpoint) if checkpoint else "",
+        "identity": identity(checkpoint) if checkpoint else [],
+        "architecture": asdict(architecture),
+        "any_value": list(any_value),
+        "images": str(images),
+    }
 
 
 def identity(path: Path) -> list[int]:

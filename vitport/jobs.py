@@ -33,6 +33,7 @@ from vitport.errors import (
     WrongPrecision,
 )
 from vitport.formats import environment
+from vitport.hardware import cores
 from vitport.job_arguments import MARK
 from vitport.runners import Inapplicable
 from vitport.worker import how_it_died
@@ -188,7 +189,7 @@ def _environment(job: Job, scratch: Path) -> dict[str, str]:
 def _threads() -> dict[str, str]:
     """Each child's share of the cores, unless the user says otherwise: thread pools that wait for a core spin, and two
     children that each took all of them needed twice the processor time."""
-    share = str(max(len(os.sched_getaffinity(0)) // PARALLEL, 1))
+    share = str(max(cores() // PARALLEL, 1))
     return dict.fromkeys(THREAD_COUNTS, share)
 
 

@@ -4,6 +4,7 @@ google-research/vision_transformer `vit_jax/models_resnet.py` and `models_vit.py
 every norm a GroupNorm, all padding SAME, the stride of a stage sits in the 3x3 convolution of its first unit.
 """
 
+import re
 from collections.abc import Iterator, Mapping
 
 from vitport.architectures.config import ResNet
@@ -11,6 +12,9 @@ from vitport.architectures.ops import Ops, Tensor
 
 STD_CONV_EPS = 1e-5
 """Added to the standard deviation, not to the variance (models_resnet.py, `weight_standardize`)."""
+
+STD_CONV_KERNEL = r"(?:.*/)?conv(?:_root|_proj|\d)/kernel"
+"""The whole name of a leaf that is standardized before it is used."""
 
 GROUPS, GROUP_NORM_EPS = 32, 1e-6
 """Defaults of flax.linen.GroupNorm, which the checkpoints were trained with."""
@@ -70,6 +74,11 @@ def _units(resnet: ResNet) -> Iterator[_Unit]:
     for stage, units in enumerate(resnet.depths, start=1):
         for index in range(1, units + 1):
             yield _Unit(resnet, stage, index)
+
+
+def is_std_conv(leaf: str) -> bool:
+    """Whether the leaf of this name is a StdConv kernel."""
+    return re.fullmatch(STD_CONV_KERNEL, leaf) is not None
 
 
 def _std_conv(ops: Ops[Tensor], params: Mapping[str, Tensor], x: Tensor, name: str, stride: int) -> Tensor:

@@ -14,7 +14,7 @@ import numpy as np
 
 from vitport.architectures import Architecture, parameter_shapes
 from vitport.architectures.vit import embed, from_block
-from vitport.arrays import Images, Logits, Params
+from vitport.arrays import Images, Logits, Params, bit_equal
 from vitport.backends.foreign import words
 from vitport.backends.numpy import Cast, NumPyOps
 from vitport.faults import FAULTS, Fault, Planted
@@ -136,14 +136,14 @@ def names(cause: Cause, question: Question) -> bool:
 
 def in_weights(architecture: Architecture, params: Params, found: Params) -> Planted | None:
     """The fault that makes of the checkpoint's leaves exactly those that were found; None where there is none."""
-    different = {name for name in found if not same(params[name], found[name])}
+    different = {name for name in found if not bit_equal(params[name], found[name])}
     if not different:
         return None
     for fault in FAULTS.values():
         for place in fault.places(architecture) if fault.weights else ():
             planted = fault.at(place)
             changed = planted.weights({name: params[name] for name in params})
-            if all(same(changed[name], found[name]) for name in found):
+            if all(bit_equal(changed[name], found[name]) for name in found):
                 return planted
     return None
 
@@ -268,11 +268,6 @@ def _tap(index: int) -> str:
 
 def _block_name(index: int) -> str:
     return f"Transformer/encoderblock_{index}/"
-
-
-def same(one: np.ndarray, other: np.ndarray) -> bool:
-    """Whether two float32 leaves are equal bit for bit."""
-    return np.array_equal(np.asarray(one).view(np.uint32), np.asarray(other).view(np.uint32))
 
 
 def _rms(delta: np.ndarray) -> float:

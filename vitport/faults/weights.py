@@ -7,12 +7,10 @@ from collections.abc import Callable, Sequence
 import numpy as np
 
 from vitport.architectures import Architecture, parameter_shapes
-from vitport.architectures.hybrid import STD_CONV_EPS
+from vitport.architectures.hybrid import STD_CONV_EPS, STD_CONV_KERNEL
 from vitport.architectures.vit import ATTENTION, POSITIONS
 from vitport.arrays import Logits, Params
 from vitport.faults.operations import shortened
-
-STD_CONV_KERNEL = r"(.*/)?conv(_root|_proj|\d)/kernel"
 
 Leaf = np.ndarray
 

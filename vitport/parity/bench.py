@@ -14,7 +14,7 @@ from vitport.architectures import Architecture
 from vitport.assets import Asset
 from vitport.errors import BackendError
 from vitport.formats import ORACLE_PACKAGES
-from vitport.job_arguments import identity
+from vitport.job_arguments import model_arguments
 from vitport.jobs import Job, Watch
 from vitport.parity.image_sets import ImageSet
 from vitport.parity.outputs_store import Store, key_of
@@ -127,11 +127,7 @@ class Bench:
         name = errand.name.replace("/", ".").replace(":", ".")
         outputs, nonce = self.scratch / f"{name}.npz", secrets.token_hex(16)
         arguments = {
-            "asset": str(self.asset.path) if self.asset else "",
-            "identity": identity(self.asset.path) if self.asset else [],
-            "architecture": asdict(self.architecture),
-            "any_value": [],
-            "images": str(self.pictures.path),
+            **model_arguments(self.asset and self.asset.path, self.architecture, self.pictures.path),
             "fixed": str(self.fixed),
             "outputs": str(outputs),
             "nonce": nonce,

@@ -1,12 +1,10 @@
 """Where a verification ran: processor, memory, GPU and the versions of everything that took part."""
 
-import os
 import platform
 from collections.abc import Iterable
 
-from vitport import __version__
+from vitport import __version__, hardware
 from vitport.parity.bench import Result
-from vitport.parity.outputs_store import processor
 from vitport.parity.report_schema import Machine
 
 
@@ -20,9 +18,9 @@ def machine(results: Iterable[object]) -> Machine:
     gpus = [words for words in reported if words.lower().startswith(("cuda", "gpu"))]
     return Machine(
         platform=platform.platform(),
-        processor=processor(),
-        cores=len(os.sched_getaffinity(0)),
-        memory=os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"),
+        processor=hardware.processor(),
+        cores=hardware.cores(),
+        memory=hardware.memory(),
         gpu=gpus[0].partition(": ")[2] if gpus else None,
         versions=dict(sorted(versions.items())),
     )

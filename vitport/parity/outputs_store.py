@@ -16,7 +16,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-from vitport import artifacts
+from vitport import artifacts, hardware
 from vitport.appearing import appearing
 
 FOLDER = "outputs"
@@ -86,13 +86,4 @@ def _makers() -> dict[str, str]:
     digest = hashlib.sha256()
     for path in sorted(root.rglob("*.py")):
         digest.update(path.relative_to(root).as_posix().encode() + path.read_bytes())
-    return {"vitport": digest.hexdigest(), "python": platform.python_version(), "processor": processor()}
-
-
-def processor() -> str:
-    """The CPU's name and how many of its cores may be used: kernels differ with both."""
-    name = platform.processor() or platform.machine()
-    with contextlib.suppress(OSError):
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
-        name = next((line.partition(": ")[2] for line in lines if line.startswith("model name")), name)
-    return f"{name} × {len(os.sched_getaffinity(0))}"
+    return {"vitport": digest.hexdigest(), "python": platform.python_version(), "processor": hardware.processor()}
