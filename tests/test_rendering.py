@@ -2,6 +2,7 @@
 
 import json
 import re
+import threading
 from collections.abc import Iterator
 from html.parser import HTMLParser
 from xml.etree import ElementTree
@@ -13,6 +14,8 @@ from markdown_it import MarkdownIt
 
 from vitport import console, rendering
 from vitport.errors import OutputError, UsageError
+from vitport.gate import gate
+from vitport.locks import nothing as nobody
 from vitport.parity import report_schema
 from vitport.parity.report_schema import Report
 from vitport.rendering import charts, cleaned, github, html, junit, markdown, summary, tables
@@ -379,27 +382,52 @@ def test_write_says_where_it_cannot(tmp_path):
 
 def test_nothing_of_an_earlier_report_is_left_and_nothing_else_is_touched(tmp_path):
     folder = tmp_path / "a" / "b"
-    rendering.prepare(folder)
-    rendering.write(sample_reports.passing(), folder)
-    (folder / "notes.txt").touch()
-    rendering.prepare(folder)
-    assert [path.name for path in folder.iterdir()] == ["notes.txt"]
+    with rendering.prepared(folder, nobody):
+        rendering.write(sample_reports.passing(), folder)
+        (folder / "notes.txt").touch()
+    with rendering.prepared(folder, nobody):
+        assert [path.name for path in folder.iterdir()] == ["notes.txt"]
 
 
 @pytest.mark.parametrize("name", ["report.md", "report.json"])
 def test_files_of_somebody_else_are_not_taken_away(tmp_path, name):
     (tmp_path / name).write_text('{"summary": "notes"}')
-    with pytest.raises(UsageError, match=rf"has a {name} of somebody else"):
-        rendering.prepare(tmp_path)
+    with pytest.raises(UsageError, match=rf"has a {name} of somebody else"), rendering.prepared(tmp_path, nobody):
+        pass
     assert (tmp_path / name).exists()
 
 
 def test_an_impossible_place_is_known_before_the_run(tmp_path):
     (tmp_path / "file").touch()
-    with pytest.raises(OutputError, match="can't hold a report"):
-        rendering.prepare(tmp_path / "file")
-    with pytest.raises(OutputError, match="can't hold a report"):
-        rendering.prepare(tmp_path / "file" / "below")
+    for place in (tmp_path / "file", tmp_path / "file" / "below"):
+        with pytest.raises(OutputError, match="can't hold a report"), rendering.prepared(place, nobody):
+            pass
+
+
+def test_a_folder_of_reports_is_for_one_run_at_a_time(tmp_path):
+    """Two that wrote into it by turns would leave pages of both."""
+    order, waiting = [], threading.Event()
+
+    def second():
+        with rendering.prepared(tmp_path, waiting.set):
+            order.append("second")
+
+    with rendering.prepared(tmp_path, nobody):
+        thread = threading.Thread(target=second)
+        thread.start()
+        assert waiting.wait(10)
+        rendering.write(sample_reports.passing(), tmp_path)
+        order.append("first")
+    thread.join(10)
+    assert order == ["first", "second"]
+    assert not list(tmp_path.iterdir())
+
+
+def test_gate_does_not_wait_for_a_verification(tmp_path):
+    report, folder = tmp_path / "report.json", tmp_path / "pages"
+    report.write_text(rendering.json_text(sample_reports.passing()))
+    with rendering.prepared(folder, nobody), pytest.raises(OutputError, match="another vitport is making a report"):
+        gate(report, folder=folder)
 
 
 @pytest.mark.parametrize("name", SAMPLES)

@@ -9,7 +9,6 @@ Requirements that shaped it:
   from a place that he can't write (`--sha256`).
 """
 
-import fcntl
 import hashlib
 import io
 import os
@@ -17,11 +16,11 @@ import stat
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path, PurePosixPath
 
-from vitport import listing, strict_json
+from vitport import listing, locks, strict_json
 from vitport.artifacts import LISTING, PUBLISHING, STAGING
 from vitport.fields import shown
 from vitport.listing import EXPECTED, File, Finding
@@ -63,7 +62,7 @@ class Verdict:
     notes: tuple[str, ...] = ()
 
 
-def folder(out: Path, pinned: str | None, wait: Callable[[], None], progress: Progress) -> Verdict:
+def folder(out: Path, pinned: str | None, wait: locks.Wait, progress: Progress) -> Verdict:
     """Holds `out` to its list, and the list to `pinned`, its SHA-256, where that is known from elsewhere.
 
     wait: called once if a run is working in the folder; its end is awaited.
@@ -98,27 +97,12 @@ def to_json(verdicts: Sequence[Verdict]) -> dict:
 
 
 @contextmanager
-def _shared(out: Path, wait: Callable[[], None]) -> Iterator[None]:
+def _shared(out: Path, wait: locks.Wait) -> Iterator[None]:
     """Keeps runs out of the folder while it is read, where it can be opened and its file system knows locks."""
-    try:
-        descriptor = os.open(out, os.O_RDONLY | os.O_DIRECTORY)
-    except OSError:
-        yield
-        return
-    try:
+    with ExitStack() as stack:
         with suppress(OSError):
-            _lock(descriptor, wait)
+            stack.enter_context(locks.held(out, locks.SHARED, wait))
         yield
-    finally:
-        os.close(descriptor)
-
-
-def _lock(descriptor: int, wait: Callable[[], None]) -> None:
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
-    except BlockingIOError:
-        wait()
-        fcntl.flock(descriptor, fcntl.LOCK_SH)
 
 
 def _content(path: Path) -> bytes | Finding:

@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from vitport import rendering
+from vitport.errors import OutputError
 from vitport.parity import policy, report_file
 from vitport.parity.judging import judged
 from vitport.parity.report_schema import Judgement, Report
@@ -37,6 +38,10 @@ def gate(path: Path, policy_path: Path | None = None, folder: Path | None = None
     report = report_file.read(path)
     found = judged(report, policy.read(policy_path))
     if folder:
-        rendering.prepare(folder)
-        rendering.write(found, folder)
+        with rendering.prepared(folder, lambda: _busy(folder)):
+            rendering.write(found, folder)
     return Judged(found, report.judgement)
+
+
+def _busy(folder: Path) -> None:
+    raise OutputError(f"another vitport is making a report in {folder}; wait for it, or choose another folder")

@@ -6,7 +6,6 @@ manifest.
 """
 
 import contextlib
-import fcntl
 import json
 import os
 from collections.abc import Iterator, Mapping
@@ -15,7 +14,7 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from vitport import yaml_marks
+from vitport import locks, yaml_marks
 from vitport.appearing import appearing
 from vitport.errors import ManifestError, OutputError
 from vitport.manifest_errors import listing, problem
@@ -121,14 +120,9 @@ def _content(path: Path) -> bytes:
 
 @contextlib.contextmanager
 def _locked(folder: Path) -> Iterator[None]:
-    """An exclusive lock on the folder itself, which leaves no file behind and ends with the process."""
-    try:
-        descriptor = os.open(folder, os.O_RDONLY)
-    except OSError as error:
-        raise OutputError(f"{folder} can't be read: {error.strerror}") from error
-    try:
-        with contextlib.suppress(OSError):
-            fcntl.flock(descriptor, fcntl.LOCK_EX)
+    with contextlib.ExitStack() as stack:
+        try:
+            stack.enter_context(locks.held(folder))
+        except OSError as error:
+            raise OutputError(f"{folder} can't be read: {error.strerror}") from error
         yield
-    finally:
-        os.close(descriptor)

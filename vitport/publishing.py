@@ -10,14 +10,14 @@ whole and listed, and the next run finishes it: what was proven is still staged.
 import contextlib
 import ctypes
 import errno
-import fcntl
 import os
 import shutil
 import signal
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
+from vitport import locks
 from vitport.appearing import sync, sync_folder
 from vitport.artifacts import LISTING, PUBLISHING, STAGING, folder, intact, ordered, read, same_checkpoint, text
 from vitport.errors import INTERRUPTS, OutputError, what_the_system_says
@@ -30,7 +30,7 @@ AT_FDCWD, RENAME_EXCHANGE = -100, 2
 
 
 @contextlib.contextmanager
-def staging(out: Path, wait: Callable[[], None]) -> Iterator[Path]:
+def staging(out: Path, wait: locks.Wait) -> Iterator[Path]:
     """An empty folder inside `out`, for one run at a time; gone afterwards, and so is an `out` made in vain.
 
     wait: called once if another run holds the folder. Raises OutputError where nothing can be written, AssetError where
@@ -213,7 +213,7 @@ def _remove_empty(folders: list[Path]) -> None:
 
 
 @contextlib.contextmanager
-def _locked(out: Path, wait: Callable[[], None]) -> Iterator[None]:
+def _locked(out: Path, wait: locks.Wait) -> Iterator[None]:
     """An exclusive lock on the folder itself, which leaves no file behind.
 
     It ends with the process and the children that inherit it: no other run begins while one of a killed run still dies.
@@ -223,20 +223,12 @@ def _locked(out: Path, wait: Callable[[], None]) -> Iterator[None]:
         descriptor = os.open(out, os.O_RDONLY)
         os.set_inheritable(descriptor, True)
         try:
-            _lock(descriptor, wait)
+            locks.lock(descriptor, locks.ALONE, wait)
             if _still_there(descriptor, out):
                 yield
                 return
         finally:
             os.close(descriptor)
-
-
-def _lock(descriptor: int, wait: Callable[[], None]) -> None:
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        wait()
-        fcntl.flock(descriptor, fcntl.LOCK_EX)
 
 
 def _still_there(descriptor: int, out: Path) -> bool:

@@ -34,7 +34,7 @@ from vitport.parity.trials import Asked, Port, Trial, plan
 TIMEOUT = 1800.0
 """Seconds that one backend may take."""
 
-MEASURES = ("noise", "weights", "labels", "semantic", "gradients")
+MEASURES = ("noise", "weights", "labels", "preprocessing", "semantic", "gradients")
 """What is measured of a backend beside its outputs, once, in float32."""
 
 GOLDEN_LIMIT = 1e-6
@@ -80,7 +80,18 @@ def verify(request: Request, watch: Watch, fetched: assets.Progress | None = Non
     folder = request.report or Path("reports") / port.name
     if folder.resolve().is_relative_to(out.resolve()):
         raise UsageError(f"a report in {folder} would be among the artifacts, which `vitport check` does not allow")
-    rendering.prepare(folder)
+    busy = f"waiting for another vitport to finish with {folder}"
+    with rendering.prepared(folder, lambda: watch("report", busy)):
+        report = _verified(port, rules, out, request, watch, fetched)
+        watch("report", f"writing {folder}")
+        rendering.write(report, folder)
+    return report, folder
+
+
+def _verified(
+    port: Manifest, rules: policy.Policy, out: Path, request: Request, watch: Watch, fetched: assets.Progress | None
+) -> Report:
+    """Every number, judged, and what failed looked into."""
     listed = whole(out, watch)
     if listed is None and (request.artifacts or not (request.backends or request.ports)):
         raise UsageError(
@@ -104,14 +115,11 @@ def verify(request: Request, watch: Watch, fetched: assets.Progress | None = Non
             Outcome(trial, attempt(bench, trial, request.batches or (BATCH, *BATCHES), labels=port.class_names))
             for trial in trials
         ]
-        watch("report", f"writing {folder}")
         checkpoint = File(path=asset.url, sha256=asset.sha256, bytes=asset.bytes)
         case = Case(port, request.command, out, listed, checkpoint, pictures, named=bool(request.backends))
         report = report_of(case, outcomes, truths, spreads)
     report = judged(report, policy.with_rules(rules, port.name, port.gates.overrides))
-    report = diagnosed(report, _suspicion(request), request.ports, watch)
-    rendering.write(report, folder)
-    return report, folder
+    return diagnosed(report, _suspicion(request), request.ports, watch)
 
 
 def _hold_to_golden(port: Manifest, asset: Asset, pictures: ImageSet, truths: dict[str, Truth]) -> None:

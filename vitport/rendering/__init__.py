@@ -4,11 +4,14 @@ Texts in a report come from manifests, file names and frameworks. They are freed
 door (`cleaned`); each rendering escapes what is markup in its own language.
 """
 
+import contextlib
 import json
 import os
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from vitport import locks
 from vitport.appearing import appearing
 from vitport.errors import OutputError, UsageError
 from vitport.parity.report_schema import Report
@@ -24,22 +27,31 @@ LONGEST = 4000
 """Letters of any text; a command may be long."""
 
 
-def prepare(folder: Path) -> None:
-    """Makes the folder of a report and takes an earlier one away, so that what is there is never of another run.
+@contextlib.contextmanager
+def prepared(folder: Path, wait: locks.Wait) -> Iterator[None]:
+    """The folder of a report, for one run at a time; an earlier report is gone, so that none is of another run.
 
-    Raises OutputError for an impossible place, UsageError where files of these names are not ours.
+    wait: called once if another run holds the folder. Raises OutputError for an impossible place, UsageError where
+    files of these names are not ours.
     """
+    with contextlib.ExitStack() as stack:
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            stack.enter_context(locks.held(folder, locks.ALONE, wait))
+            _clear(folder)
+        except OSError as error:
+            raise OutputError(f"{folder} can't hold a report: {error.strerror}") from error
+        if not os.access(folder, os.W_OK):
+            raise OutputError(f"{folder} can't be written, so no report is made")
+        yield
+
+
+def _clear(folder: Path) -> None:
     strangers = [name for name in (REPORT, *PAGES) if os.path.lexists(folder / name)]
     if strangers and not _is_report(folder / REPORT):
         raise UsageError(f"{folder} has a {strangers[0]} of somebody else; choose another folder for the report")
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        for name in (*PAGES, REPORT):  # the one by which the others are known to be ours comes last
-            (folder / name).unlink(missing_ok=True)
-    except OSError as error:
-        raise OutputError(f"{folder} can't hold a report: {error.strerror}") from error
-    if not os.access(folder, os.W_OK):
-        raise OutputError(f"{folder} can't be written, so no report is made")
+    for name in (*PAGES, REPORT):  # the one by which the others are known to be ours comes last
+        (folder / name).unlink(missing_ok=True)
 
 
 def _is_report(path: Path) -> bool:
