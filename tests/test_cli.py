@@ -181,6 +181,7 @@ MISTAKES = {
     "empty asset": (("convert", "digits", "--asset", ""), "'--asset': is empty; leave the option out"),
     "empty format": (("convert", "digits", "--format", ""), "'--format': names nothing; leave the option out for all"),
     "only a comma": (("convert", "digits", "--variant", ","), "'--variant': names nothing"),
+    "a comma too many": (("verify", "digits", "--batches", "1,,2"), "'--batches': 1,,2: has a comma too many"),
     "vast": (("convert", "digits", "--resolution", "8192"), "resolution 8192 is too large; the largest is 4096"),
     "report": (("convert", "digits", "--report", "x.html"), "a report is Markdown, its picture .svg: x.html must end"),
     "report is a folder": (("convert", "digits", "--report", "docs"), "'docs' is a directory"),

@@ -21,7 +21,7 @@ from vitport.architectures import PUBLISHED, VARIANTS, Architecture, ResNet
 from vitport.errors import UsageError
 from vitport.format_table import FORMATS
 from vitport.gates import FLOOR, RATIO
-from vitport.manifest_types import LIST, Address, Count, Identifier, Name, Sha256, Spdx, Text
+from vitport.manifest_types import LIST, Address, Count, Day, Identifier, Name, Sha256, Spdx, Text
 from vitport.opsets import DEFAULT, OPSETS
 from vitport.parity.gate_rules import Rule
 from vitport.schema_text import describe_fields
@@ -197,7 +197,7 @@ class GatesFields(_Model):
     """RMS error of an artifact to the float64 oracle, in multiples of a good float32 implementation's, at most."""
     because: Text | None = None
     """Why the limit is not the default one; required when it is not."""
-    expires: Annotated[date, Field(strict=False)] | None = None
+    expires: Day | None = None
     """The last day on which the other limit counts, as 2026-12-31; required when it is not the default one."""
     rules: Annotated[tuple[Rule, ...], Field(strict=False)] = ()
     """Rules of `vitport verify` for this checkpoint, after those of the policy; docs/policy.md has their fields."""

@@ -1,13 +1,14 @@
-"""The types of a manifest's single values: text, names, addresses, hashes, and lists without repetition.
+"""The types of a manifest's single values: text, names, days, addresses, hashes, and lists without repetition.
 
 A value that does not fit raises ValueError with the sentence that the user reads.
 """
 
 import re
 from collections import Counter
+from datetime import date
 from typing import Annotated
 
-from pydantic import AfterValidator, Field, StringConstraints
+from pydantic import AfterValidator, BeforeValidator, Field, StringConstraints
 
 Text = Annotated[str, StringConstraints(min_length=1, max_length=1000)]
 Name = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]*$", max_length=100)]
@@ -40,6 +41,15 @@ def _sha256(text: str) -> str:
     return text
 
 
+def _day(value: object) -> date:
+    """A date, or ISO 8601's text of one; pydantic would take 20271231 for seconds since 1970."""
+    if isinstance(value, date):
+        return value
+    if not isinstance(value, str) or not re.fullmatch(r"\d{4}-\d{2}-\d{2}", value):
+        raise ValueError("must be a date, as in 2027-12-31")
+    return date.fromisoformat(value)
+
+
 def _some_once(items: tuple[str, ...]) -> tuple[str, ...]:
     if not items:
         raise ValueError("must not be empty; leave the field out for the default")
@@ -53,5 +63,6 @@ def _some_once(items: tuple[str, ...]) -> tuple[str, ...]:
 LIST = (Field(strict=False, json_schema_extra={"minItems": 1, "uniqueItems": True}), AfterValidator(_some_once))
 """What makes a tuple field a list of at least one item, none twice (a strict tuple would refuse YAML's lists)."""
 
+Day = Annotated[date, BeforeValidator(_day)]
 Address = Annotated[str, StringConstraints(min_length=1, max_length=2000), AfterValidator(_address)]
 Sha256 = Annotated[str, AfterValidator(_sha256), Field(json_schema_extra={"pattern": "^[0-9a-f]{64}$"})]

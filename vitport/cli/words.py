@@ -19,9 +19,10 @@ class Seconds(click.FloatRange):
 
 def words(context: click.Context, option: click.Parameter, value: str | None) -> tuple[str, ...]:
     """`a,b` as a tuple; empty only where the option is not given."""
-    found = tuple(word.strip() for word in (value or "").split(",") if word.strip())
-    if value is not None and not found:
-        raise click.BadParameter("names nothing; leave the option out for all.", context, option)
+    found = tuple(word.strip() for word in value.split(",")) if value is not None else ()
+    if not all(found):
+        what = f"{value}: has a comma too many" if any(found) else "names nothing; leave the option out for all"
+        raise click.BadParameter(f"{what}.", context, option)
     return found
 
 

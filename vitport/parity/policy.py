@@ -62,9 +62,10 @@ class Policy:
         fitting = [rule for rule in self.rules if rule.gate == gate and rule.fits(**run) and not _expired(rule, today)]
         return fitting[-1] if fitting else None
 
-    def expired(self, today: date) -> list[Rule]:
-        """Rules that count no more."""
-        return [rule for rule in self.rules if _expired(rule, today)]
+    def lapsed(self, gate: str, today: date, **run: str) -> Rule | None:
+        """The rule that counted for such a run until it expired; None where it counts still."""
+        last = [rule for rule in self.rules if rule.gate == gate and rule.fits(**run)][-1:]
+        return next((rule for rule in last if _expired(rule, today)), None)
 
 
 def read(path: Path | None = None) -> Policy:
@@ -83,12 +84,6 @@ def read(path: Path | None = None) -> Policy:
 def with_rules(policy: Policy, name: str, rules: Sequence[Rule]) -> Policy:
     """The policy with a manifest's rules after its own."""
     return replace(policy, name=f"{policy.name} + {name}", rules=(*policy.rules, *rules)) if rules else policy
-
-
-def from_facts(facts: dict[str, Any]) -> Policy:
-    """The policy that a report holds. Raises ValidationError."""
-    fields = PolicyFields.model_validate(facts)
-    return Policy(fields.name, fields.required, fields.rules)
 
 
 def _expired(rule: Rule, today: date) -> bool:

@@ -40,8 +40,8 @@ def ports(asked: Sequence[str], variant: str = "classifier") -> tuple[Port, ...]
         name, separator, path = text.partition("=")
         if not separator or not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_.-]*", name):
             raise UsageError(f"--port {text}: write NAME=PATH, the name in letters, digits, - and _")
-        if not Path(path).exists():
-            raise UsageError(f"--port {text}: there is no {path}")
+        if not path or not Path(path).exists():
+            raise UsageError(f"--port {text}: there is no {path or 'path behind ='}")
         found.append(Port(name, Path(path), runners.kind(Path(path)), _digest(Path(path)), variant))
     if len({port.name for port in found}) < len(found):
         raise UsageError("two ports have the same name")
