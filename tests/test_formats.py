@@ -639,6 +639,84 @@ def test_labels_travel_with_the_classifier(tmp_path: Path) -> None:
         assert read(json.loads((path / "config.json").read_text(encoding="utf-8"))) == list(LABELS)
 
 
+def test_a_name_leads_back_to_its_class(tmp_path: Path) -> None:
+    folder = write(tmp_path / "model", "safetensors-transformers", "plain", "classifier", labels=LABELS)
+    assert transformers_config.labels(folder) == list(LABELS)
+    values = json.loads((folder / "config.json").read_text())
+    values["label2id"] |= {"tench": 1, "goldfish": 0}
+    (folder / "config.json").write_text(json.dumps(values))
+    assert transformers_config.labels(folder) == ["tench, which is no 0", "goldfish, which is no 1", *LABELS[2:]]
+    del values["label2id"]
+    (folder / "config.json").write_text(json.dumps(values))
+    assert transformers_config.labels(folder) == list(LABELS)
+
+
+SIDE = 20
+"""Of small.py's plain architecture."""
+
+PREPARED = {
+    "as written": ("safetensors-transformers", {}, []),
+    "as written for ONNX": ("onnx", {}, []),
+    "as written for timm": ("safetensors-timm", {}, []),
+    "the name of its own day": ("safetensors-transformers", {"image_processor_type": "ViTFeatureExtractor"}, []),
+    "a size without words": ("safetensors-transformers", {"size": SIDE}, []),
+    "what is left out is the default": ("safetensors-transformers", {"rescale_factor": None, "image_mean": None}, []),
+    "a default of another size": (
+        "safetensors-transformers",
+        {"size": None},
+        ["size is {'height': 224, 'width': 224}"],
+    ),
+    "another mean": ("safetensors-transformers", {"image_mean": [0.485, 0.456, 0.406]}, ["image_mean is [0.485"]),
+    "another mean for ONNX": ("onnx", {"image_mean": [0.485, 0.456, 0.406]}, ["image_mean is [0.485"]),
+    "bicubic": ("safetensors-transformers", {"resample": 3}, ["resample is 3, not 2"]),
+    "[0, 1]": ("safetensors-transformers", {"do_normalize": False}, ["do_normalize is False, not True"]),
+    "a crop": ("safetensors-transformers", {"do_center_crop": True}, ["do_center_crop is True, not False"]),
+    "the shortest edge": ("safetensors-transformers", {"size": {"shortest_edge": SIDE}}, ["size is {'shortest_edge'"]),
+    "another processor": (
+        "safetensors-transformers",
+        {"image_processor_type": "CLIPImageProcessor"},
+        ["image_processor_type is 'CLIPImageProcessor', not 'ViTImageProcessor'"],
+    ),
+    "anything": (
+        "safetensors-transformers",
+        {"image_mean": "x" * 1000, "size": [[[]]], "resample": {}},
+        ["size is", "resample is", "image_mean is"],
+    ),
+    "timm's own crop": ("safetensors-timm", {"crop_pct": 0.9, "crop_mode": "center"}, ["crop_pct is", "crop_mode is"]),
+    "timm's own mean": ("safetensors-timm", {"mean": None}, ["mean is None, not [0.5, 0.5, 0.5]"]),
+    "timm's size": ("safetensors-timm", {"input_size": [3, 224, 224]}, ["input_size is [3, 224, 224], not"]),
+}
+
+
+@pytest.mark.parametrize("case", PREPARED)
+def test_a_folder_is_held_to_the_published_preprocessing(tmp_path: Path, case: str) -> None:
+    format_name, changes, expected = PREPARED[case]
+    folder = write(tmp_path / "model", format_name, "plain", "classifier")
+    of_timm = format_name == "safetensors-timm"
+    path = folder / ("config.json" if of_timm else transformers_config.PREPROCESSOR)
+    values = json.loads(path.read_text())
+    said = values["pretrained_cfg"] if of_timm else values
+    said |= changes
+    for key in [key for key, value in changes.items() if value is None]:
+        del said[key]
+    path.write_text(json.dumps(values))
+    found = (safetensors_timm if of_timm else transformers_config).preprocessing(folder, SIDE)
+    assert len(found) == len(expected)
+    assert all(one.startswith(begin) and len(one) < 200 for one, begin in zip(found, expected, strict=True)), found
+
+
+def test_a_folder_without_a_preprocessor_says_nothing_of_pictures(tmp_path: Path) -> None:
+    assert transformers_config.preprocessing(tmp_path, SIDE) is None
+
+
+def test_what_timm_reads_is_what_the_folder_says(tmp_path: Path) -> None:
+    """timm fills in its own defaults; of ours it must find every setting said."""
+    values = json.loads((write(tmp_path / "m", "safetensors-timm", "plain", "classifier") / "config.json").read_text())
+    found = need("timm").data.resolve_data_config(pretrained_cfg=values["pretrained_cfg"])
+    expected = {"input_size": [3, SIDE, SIDE], **safetensors_timm.SQUASH}
+    assert {key: found[key] for key in expected} == expected
+
+
 CHANGED = {
     "transformers' erf": ("safetensors-transformers", "gelu_pytorch_tanh", "gelu", "hidden_act 'gelu'"),
     "timm's erf": ("safetensors-timm", "gelu_tanh", "gelu", "act_layer 'gelu'"),

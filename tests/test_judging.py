@@ -7,6 +7,7 @@ import pytest
 import sample_reports as samples
 
 from vitport.parity import judging, policy
+from vitport.parity.gate_rules import Rule
 from vitport.parity.report_schema import Judgement
 
 DEFAULT, TODAY = policy.read(), date(2026, 11, 21)
@@ -143,6 +144,26 @@ def test_a_hybrids_float32_gradients_count_where_no_relu_lies_in_front() -> None
     assert judge(run, architecture=hybrid).verdict == "PASS"
     embedding["relative"] = 0.1
     assert judge(run, architecture=hybrid).verdict == "FAIL"
+
+
+def test_a_failure_says_that_the_rule_which_allowed_it_has_expired() -> None:
+    rule = Rule(gate="numeric", limit=9, because="x", expires=date(2026, 1, 1))
+    mine = policy.with_rules(policy.read(), "s16", [rule])
+    found = judging.judge(samples.report([onnx(put("relative.rms", 1e-3))]), mine, date(2026, 1, 2))
+    reasons = {each.gate: each.reason for each in found.gates}
+    assert reasons["numeric"].endswith("; until 2026-01-01 a rule allowed 9")
+    assert "until" not in reasons["weights"]
+    again = judging.judge(samples.report([onnx(put("relative.rms", 1e-3))]), mine, date(2026, 1, 1))
+    assert not any("until" in each.reason for each in again.gates)
+
+
+def test_settings_that_clients_are_told_count_where_there_are_any() -> None:
+    assert judge(onnx()).verdict == "PASS"
+    assert judge(onnx(put("preprocessing", {"different": [], "count": 0}))).verdict == "PASS"
+    found = judge(onnx(put("preprocessing", {"different": ["resample is 3, not 2"], "count": 1})))
+    assert (gate(found, "preprocessing"), found.exit_code) == ("FAIL", 1)
+    (reason,) = [each.reason for each in found.gates if each.verdict == "FAIL"]
+    assert "resample is 3, not 2" in reason
 
 
 def test_an_unexplained_flip_is_a_bug_in_the_harness() -> None:

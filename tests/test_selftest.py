@@ -48,6 +48,14 @@ def test_faults_of_an_artifact_are_caught_by_the_gates_that_are_for_them() -> No
     assert (by["class_missing"], by["elsewhere"]) == (["shape"], ["environment"])
 
 
+@pytest.mark.parametrize("backend", ["onnx", "timm", "transformers"])
+def test_what_clients_are_told_of_pictures_is_held_to_the_published(backend: str) -> None:
+    faults = "preprocessor_mean,preprocessor_bicubic,preprocessor_size"
+    code, found = run("--backend", backend, "--fault", faults)
+    assert code == 0
+    assert caught(found) == {"none": [], **{fault: ["preprocessing"] for fault in faults.split(",")}}
+
+
 def test_processes_that_die_hang_and_lie_are_caught_and_why_is_known() -> None:
     code, found = run("--backend", "processes")
     assert code == 0

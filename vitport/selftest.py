@@ -25,7 +25,7 @@ from vitport.faults.planting import CONTROL
 from vitport.faults.saboteur import BACKEND, HARMS
 from vitport.faults.tampering import HARMS as TAMPERINGS
 from vitport.formats import FORMATS, require
-from vitport.job_arguments import identity
+from vitport.job_arguments import model_arguments
 from vitport.jobs import Job, Watch, error_of
 from vitport.manifest import Manifest
 from vitport.parity import image_sets, judging, policy
@@ -43,7 +43,7 @@ VARIANT = "classifier"
 IMAGES, BATCH, BATCHES = 3, 3, (1,)
 """Images that are drawn, how many at a time, and in which other batches."""
 
-MEASURES = ("noise", "weights", "labels", "semantic")
+MEASURES = ("noise", "weights", "labels", "preprocessing", "semantic")
 """What is measured beside the outputs."""
 
 WITHOUT_GRADIENTS = Rule(
@@ -161,7 +161,7 @@ def _names(place: str, port: Manifest) -> list[str]:
 
 def _wanted(faults: Sequence[str], port: Manifest) -> set[str] | None:
     """Names of faults, the control among them; None for all of them."""
-    known = {*FAULTS, *planting.SLIPS, *HARMS, *TAMPERINGS, planting.LABELS_SHIFTED, CONTROL}
+    known = {*FAULTS, *planting.SLIPS, *planting.MISPREPARED, *HARMS, *TAMPERINGS, planting.LABELS_SHIFTED, CONTROL}
     if faults:
         choose(faults, sorted(known), "fault")
     return {CONTROL, *faults} if faults else None
@@ -198,11 +198,7 @@ class _Lab:
     def _planting(self, backend: str, faults: Sequence[str]) -> Job:
         bench = self._bench
         arguments = {
-            "asset": str(bench.asset.path),
-            "identity": identity(bench.asset.path),
-            "architecture": asdict(bench.architecture),
-            "any_value": [],
-            "images": str(bench.pictures.path),
+            **model_arguments(bench.asset.path, bench.architecture, bench.pictures.path),
             "fixed": str(bench.fixed),
             "backend": backend,
             "variant": VARIANT,

@@ -27,6 +27,7 @@ from vitport.errors import VitportError
 from vitport.faults import FAULTS, Planted
 from vitport.faults.operations import shortened
 from vitport.formats import Export
+from vitport.formats.transformers_config import PREPROCESSOR
 from vitport.job_arguments import model_of, say
 from vitport.layouts import huggingface, timm
 from vitport.parity import measuring
@@ -68,10 +69,51 @@ SETTINGS = MappingProxyType(
 LABELS_SHIFTED = "labels_shifted"
 """A fault of folders that name their classes."""
 
-NAMING = MappingProxyType(
+CONFIGURED = MappingProxyType(
     {"timm": timm, "transformers": huggingface, "onnx": huggingface, "onnx-reference": huggingface}
 )
-"""Backend whose folders name classes → the layout that says of which architectures they can."""
+"""Backend whose folders name classes and prepare pictures → the layout that says of which architectures they can."""
+
+IMAGENET_MEAN, BICUBIC, LARGER = [0.485, 0.456, 0.406], 3, 256
+"""What other networks are fed: their mean, PIL's number of their interpolation, their size before a crop."""
+
+
+@dataclass(frozen=True, slots=True)
+class Misprepared:
+    """A fault of what a folder tells its clients to make of a picture: the settings in each library's words."""
+
+    name: str
+    sentence: str
+    timm: dict
+    transformers: dict
+
+
+MISPREPARED = MappingProxyType(
+    {
+        fault.name: fault
+        for fault in (
+            Misprepared(
+                "preprocessor_mean",
+                "clients are told ImageNet's mean, not 0.5",
+                {"mean": IMAGENET_MEAN},
+                {"image_mean": IMAGENET_MEAN},
+            ),
+            Misprepared(
+                "preprocessor_bicubic",
+                "clients are told to resize with another interpolation",
+                {"interpolation": "bicubic"},
+                {"resample": BICUBIC},
+            ),
+            Misprepared(
+                "preprocessor_size",
+                "clients are told another size than the model takes",
+                {"input_size": [3, LARGER, LARGER]},
+                {"size": {"height": LARGER, "width": LARGER}},
+            ),
+        )
+    }
+)
+"""Name → fault of a folder's preprocessor."""
 
 FEW = MappingProxyType({"flax": ("bfloat16", "positions_halved", "classes_permuted", "sign_flipped", "weight_nan")})
 """Faults of weights that are planted in a backend without an artifact of its own, which compiles for seconds."""
@@ -162,8 +204,13 @@ def names(backend: str, architecture: Architecture) -> list[str]:
     placed = [fault for fault in FAULTS.values() if fault.places(architecture)]
     operations = [fault.name for fault in placed if fault.operations and _takes(backend, fault.name)]
     leaves = [fault.name for fault in placed if fault.weights and fault.name in FEW.get(backend, FAULTS)]
-    labels = [LABELS_SHIFTED] if backend in NAMING and not NAMING[backend].inapplicable(architecture) else []
-    return [CONTROL, *operations, *leaves, *labels, *(fault.name for fault in placed if fault.images), *SLIPS]
+    folders = [LABELS_SHIFTED, *MISPREPARED] if _configured(backend, architecture) else []
+    return [CONTROL, *operations, *leaves, *folders, *(fault.name for fault in placed if fault.images), *SLIPS]
+
+
+def _configured(backend: str, architecture: Architecture) -> bool:
+    """Whether the backend's folder says what classes are called and pictures become."""
+    return backend in CONFIGURED and not CONFIGURED[backend].inapplicable(architecture)
 
 
 def _takes(backend: str, fault: str) -> bool:
@@ -179,6 +226,8 @@ def sentence(name: str, architecture: Architecture) -> str:
         return SLIPS[name].sentence
     if name == LABELS_SHIFTED:
         return "every class has the name of the next"
+    if name in MISPREPARED:
+        return MISPREPARED[name].sentence
     return FAULTS[name].typical(architecture).sentence if name in FAULTS else "nothing is planted"
 
 
@@ -219,7 +268,9 @@ def _measured(job: dict, name: str) -> dict:
         labels = tuple(job["labels"][shift:] + job["labels"][:shift])
         spec = Export(architecture=architecture, variant=job["variant"], labels=labels or None)
         formats.module(BACKENDS[job["backend"]].artifact).export(spec, leaves, folder)
-        _set(folder, SETTINGS.get(job["backend"], {}).get(name))
+        _set(folder / "config.json", "model_args", SETTINGS.get(job["backend"], {}).get(name, {}))
+        if name in MISPREPARED:
+            _misprepare(folder, job["backend"], MISPREPARED[name])
     return _measure(job, folder, f"{folder}.npz", job["measures"])
 
 
@@ -281,14 +332,19 @@ def _wrap(module: ModuleType, change: Callable[[Infer], Infer]) -> None:
     module.open = wrong
 
 
-def _set(folder: Path, changes: dict | None) -> None:
-    """Changes settings in a folder's `config.json`, wherever they are in it."""
-    if not changes:
-        return
-    path = folder / "config.json"
-    values = json.loads(path.read_text())
-    values.get("model_args", values).update(changes)
-    path.write_text(json.dumps(values))
+def _misprepare(folder: Path, backend: str, fault: Misprepared) -> None:
+    if backend == "timm":
+        _set(folder / "config.json", "pretrained_cfg", fault.timm)
+    else:
+        _set(folder / PREPROCESSOR, "", fault.transformers)
+
+
+def _set(path: Path, section: str, changes: dict) -> None:
+    """Changes settings in a JSON file: in its `section`, if it has one."""
+    if changes:
+        values = json.loads(path.read_text())
+        values.get(section, values).update(changes)
+        path.write_text(json.dumps(values))
 
 
 worker.TASKS["plant"] = plant

@@ -120,6 +120,15 @@ def _shortened(value: object) -> str:
     return f"{value!r:.100}" if isinstance(value, str) else f"{value!s:.100}"
 
 
+def differences(found: dict, expected: dict) -> list[str]:
+    """In words: what `found` says otherwise than `expected`, or not at all."""
+    return [
+        f"{key} is {_shortened(found.get(key))}, not {_shortened(expected[key])}"
+        for key in expected
+        if found.get(key) != expected[key]
+    ]
+
+
 def write_config(path: Path, values: dict) -> None:
     """A JSON file for people to read."""
     path.write_text(json.dumps(values, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")

@@ -7,19 +7,18 @@ rounding does (measured in the tests).
 """
 
 import math
-import re
 from pathlib import Path
 
 import numpy as np
 
 from vitport.architectures import Architecture, ResNet, parameter_shapes
-from vitport.architectures.hybrid import STD_CONV_EPS
+from vitport.architectures.hybrid import STD_CONV_EPS, is_std_conv
 from vitport.arrays import Params
 from vitport.backends import numpy as backend
 from vitport.devices import Runner
 from vitport.errors import AssetError
 from vitport.formats import Export, Port, safetensors_file
-from vitport.formats.safetensors_file import WEIGHTS, read_config, write_config
+from vitport.formats.safetensors_file import WEIGHTS, differences, read_config, write_config
 from vitport.layouts import timm
 from vitport.layouts.transfer import export as export_rows
 from vitport.layouts.transfer import restore
@@ -37,7 +36,14 @@ TIMM_STD_CONV_EPS = 1e-8
 TIMM_GROUP_NORM_EPS = 1e-5
 """timm `layers/norm_act.py`, `GroupNormAct`."""
 
-STD_CONV_KERNEL = re.compile(r"(^|/)conv(_root|_proj|\d)/kernel$")
+SQUASH = {
+    "interpolation": "bilinear",
+    "crop_pct": 1.0,
+    "crop_mode": "squash",
+    "mean": [0.5, 0.5, 0.5],
+    "std": [0.5, 0.5, 0.5],
+}
+"""The published evaluation in timm's words, beside the size."""
 
 
 def output(spec: Export) -> str:
@@ -48,7 +54,7 @@ def output(spec: Export) -> str:
 def export(spec: Export, params: Params, folder: Path) -> None:
     """Writes `model.safetensors` and `config.json`."""
     leaves = {name: params[name] for name in parameter_shapes(spec.architecture, spec.variant)}
-    leaves |= {name: rescale(leaf) for name, leaf in leaves.items() if STD_CONV_KERNEL.search(name)}
+    leaves |= {name: rescale(leaf) for name, leaf in leaves.items() if is_std_conv(name)}
     safetensors_file.write(folder / WEIGHTS, export_rows(timm.rows(spec.architecture, spec.variant), leaves))
     write_config(folder / "config.json", config(spec))
 
@@ -125,13 +131,9 @@ def config(spec: Export) -> dict:
             "act_layer": GELU,
         },
         "pretrained_cfg": {
-            "input_size": [3, a.resolution, a.resolution],
+            "input_size": _input_size(a.resolution),
             "fixed_input_size": True,
-            "interpolation": "bilinear",
-            "crop_pct": 1.0,
-            "crop_mode": "squash",
-            "mean": [0.5, 0.5, 0.5],
-            "std": [0.5, 0.5, 0.5],
+            **SQUASH,
             "num_classes": count,
             "pool_size": None,
             "first_conv": _first_conv(a),
@@ -147,11 +149,24 @@ def labels(folder: Path) -> list[str]:
     return [str(name) for name in names] if isinstance(names, list) else []
 
 
+def preprocessing(folder: Path, resolution: int) -> list[str]:
+    """What timm makes of a picture for the folder otherwise than the published evaluation; of what the folder leaves
+    out timm makes something else. Raises AssetError."""
+    values = read_config(folder / "config.json")
+    said = values.get("pretrained_cfg", values)  # without it in the folders of old versions
+    found = said if isinstance(said, dict) else {}
+    return differences(found, {"input_size": _input_size(resolution), **SQUASH})
+
+
 def mlp_ratio(architecture: Architecture) -> float:
     """The ratio from which timm's `int(width * ratio)` makes the MLP's width; the quotient may truncate to less."""
     ratio = architecture.mlp_width / architecture.width
     exact = int(architecture.width * ratio) == architecture.mlp_width
     return ratio if exact else math.nextafter(ratio, math.inf)
+
+
+def _input_size(resolution: int) -> list[int]:
+    return [3, resolution, resolution]
 
 
 def _first_conv(architecture: Architecture) -> str:

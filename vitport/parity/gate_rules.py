@@ -1,6 +1,5 @@
 """One rule of a policy: which runs it is for, what it allows them, and why."""
 
-from datetime import date
 from typing import Annotated, Literal, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field
@@ -8,13 +7,14 @@ from pydantic import BaseModel, ConfigDict, Field
 from vitport.architectures import VARIANTS
 from vitport.backend_table import BACKENDS, PRECISIONS
 from vitport.devices import DEVICES
-from vitport.manifest_types import Text
+from vitport.manifest_types import Day, Text
 
 GATES = {
     "definition": "RMS difference of the shared definition from the oracle, both in float64, relative to the spread",
     "nonfinite": "outputs that are NaN or infinite",
     "weights": "leaves of which a bit differs from the checkpoint's",
     "labels": "classes that have another name than in the manifest",
+    "preprocessing": "settings of what clients make of a picture that are not the published evaluation's",
     "semantic": "RMS difference from the oracle in float64, relative to the spread",
     "numeric": "RMS error to the oracle, relative to the spread",
     "flips": "images whose best output is another without their error explaining it",
@@ -63,7 +63,7 @@ class Rule(BaseModel):
     """Only architectures without, or with, a convolutional stem."""
     because: Text
     """Where the number comes from."""
-    expires: Annotated[date, Field(strict=False)] | None = None
+    expires: Day | None = None
     """The last day on which the rule counts; a manifest's rules must have one."""
 
     def fits(self, backend: str, precision: str, device: str, variant: str, stem: str) -> bool:

@@ -89,7 +89,7 @@ def _gates(run: Run, report: Report, policy: Policy, today: date) -> Iterator[Ga
         if rule is None or name == "definition":
             continue
         if name in found:
-            yield _held(run.id, rule, found[name])
+            yield _held(run.id, rule, found[name], _lapsed(name, run, report, policy, today))
         elif rule.required:
             yield _not_run(run.id, name, f"{GATES[name]}: was not measured")
 
@@ -107,6 +107,8 @@ def _measured(run: Run, report: Report, policy: Policy, today: date) -> dict[str
         found["weights"] = Measured(run.weights.count, detail=", ".join(run.weights.different[:3]))
     if run.labels:
         found["labels"] = Measured(run.labels.count, detail=", ".join(map(str, run.labels.different[:3])))
+    if run.preprocessing:
+        found["preprocessing"] = Measured(run.preprocessing.count, detail="; ".join(run.preprocessing.different[:3]))
     if run.semantic:
         found["semantic"] = Measured(run.semantic.relative, detail=run.semantic.how)
     if run.noise:
@@ -130,20 +132,21 @@ def _gradients(gradients: Gradients, stem: str) -> dict[str, list[Measured]]:
     return {gate: parts for gate, parts in (("gradients", single), ("semantic_gradients", double)) if parts}
 
 
-def _held(run: str, rule: Rule, measured: Measured) -> Gate:
-    """A number beside what its rule allows. Written so that NaN and null fail."""
+def _held(run: str, rule: Rule, measured: Measured, lapsed: Rule | None = None) -> Gate:
+    """A number beside what its rule allows. Written so that NaN and null fail. lapsed: the rule before it expired."""
     value, limit = _finite(measured.value), _finite(_limit(measured, rule))
     passed = value is not None and limit is not None and value <= limit
     number = "not a number" if value is None else f"{value:.3g}"
     allowed = "nothing, as its reference is not a number" if limit is None else f"{limit:.3g}"
     detail = f" ({measured.detail})" if measured.detail else ""
+    since = f"; until {lapsed.expires} a rule allowed {lapsed.limit:g}" if lapsed else ""
     return Gate(
         run=run,
         gate=rule.gate,
         verdict="PASS" if passed else "FAIL",
         measured=value,
         limit=limit,
-        reason=f"{GATES[rule.gate]}: {number}{detail}, allowed {allowed}",
+        reason=f"{GATES[rule.gate]}: {number}{detail}, allowed {allowed}{since}",
         because=rule.because,
     )
 
@@ -166,8 +169,17 @@ def _excess(measured: Measured, rule: Rule | None) -> float:
 
 
 def _rule(gate: str, run: Run, report: Report, policy: Policy, today: date) -> Rule | None:
+    return policy.rule(gate, today, **_about(run, report))
+
+
+def _lapsed(gate: str, run: Run, report: Report, policy: Policy, today: date) -> Rule | None:
+    return policy.lapsed(gate, today, **_about(run, report))
+
+
+def _about(run: Run, report: Report) -> dict[str, str]:
+    """What rules are chosen by."""
     facts = {"backend": run.backend, "precision": run.precision, "device": run.device, "variant": run.variant}
-    return policy.rule(gate, today, stem=_stem(report), **facts)
+    return {**facts, "stem": _stem(report)}
 
 
 def _definition(variant: str, report: Report, policy: Policy, today: date) -> Iterator[Gate]:

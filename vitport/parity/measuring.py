@@ -256,6 +256,14 @@ def labels(opened: Opened) -> dict:
     return {"labels": {"classes": len(expected), "different": wrong[:10], "count": len(wrong)}}
 
 
+def preprocessing(opened: Opened) -> dict:
+    """What the artifact tells its clients to make of a picture otherwise than the published evaluation."""
+    if not hasattr(opened.module, "preprocessing"):
+        return {}
+    found = opened.module.preprocessing(opened.subject)
+    return {} if found is None else {"preprocessing": {"different": found[:10], "count": len(found)}}
+
+
 def semantic(opened: Opened) -> dict:
     """The outputs in float64, where the backend has a way to them."""
     if not hasattr(opened.module, "semantic"):
@@ -282,6 +290,7 @@ MEASURES: dict[str, Callable[[Opened], dict]] = {
     "noise": noise,
     "weights": weights,
     "labels": labels,
+    "preprocessing": preprocessing,
     "semantic": semantic,
     "gradients": gradient_errors,
 }

@@ -8,7 +8,18 @@ from vitport.metrics import error
 from vitport.parity.bench import Result, Untrusted
 from vitport.parity.comparison import Truth, number, numbers
 from vitport.parity.loss import LOSSES
-from vitport.parity.run_schema import BatchNoise, Gradient, Gradients, Labels, Noise, Run, Semantic, Speed, Weights
+from vitport.parity.run_schema import (
+    BatchNoise,
+    Gradient,
+    Gradients,
+    Labels,
+    Noise,
+    Preprocessing,
+    Run,
+    Semantic,
+    Speed,
+    Weights,
+)
 from vitport.parity.trials import Trial
 from vitport.runners import Absent, Inapplicable
 
@@ -80,6 +91,8 @@ def _thorough(trial: Trial, result: Result, truth: Truth) -> dict:
         found["weights"] = Weights(**facts["weights"])
     if "labels" in facts:
         found["labels"] = Labels(**facts["labels"])
+    if "preprocessing" in facts:
+        found["preprocessing"] = Preprocessing(**facts["preprocessing"])
     if "how" in facts:
         found["semantic"] = Semantic(relative=_relative(result.arrays["semantic"], truth), how=facts["how"])
     if "gradients" in facts:

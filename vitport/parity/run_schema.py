@@ -147,6 +147,15 @@ class Labels(Model):
     """How many have."""
 
 
+class Preprocessing(Model):
+    """What the artifact tells its clients to make of a picture, beside the published evaluation."""
+
+    different: list[str]
+    """Its settings that are others, ten at most, in words."""
+    count: Count
+    """How many are."""
+
+
 class Semantic(Model):
     """Is it the same function? In float64, against the oracle."""
 
@@ -293,6 +302,8 @@ class Run(Model):
     """Null where the weights can't be read back."""
     labels: Labels | None = None
     """Null where the artifact or the manifest names no classes."""
+    preprocessing: Preprocessing | None = None
+    """Null where the artifact says nothing of pictures."""
     semantic: Semantic | None = None
     """Null where it can't be run in float64."""
     noise: Noise | None = None

@@ -5,6 +5,8 @@
     weights(subject) -> Params                          the artifact's own, under the checkpoint's names and axes
     semantic(subject, images) -> tuple[Logits, str]     in float64, and what was run
     labels(subject) -> list[str] | None                 what the artifact calls its classes; None where it can't
+    preprocessing(subject) -> list[str] | None          what the artifact tells clients to make of a picture otherwise
+                                                        than the published evaluation; None where it says nothing
     gradients(subject, device, images, labels, dtype) -> Params
                                                         of `loss`, by leaf of the checkpoint and `images`, in float32
                                                         on the device or in float64 on the CPU

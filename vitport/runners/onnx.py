@@ -13,7 +13,9 @@ from vitport.format_table import FORMATS
 from vitport.formats import onnx, onnx_check
 from vitport.runners import Subject, onnx_graph, port_onnx, ports, precision_of, require
 
-weights, expected, labels = onnx_graph.weights, onnx_graph.expected, onnx_graph.labels
+weights, expected = onnx_graph.weights, onnx_graph.expected
+
+labels, preprocessing = onnx_graph.labels, onnx_graph.preprocessing
 
 VERSIONS = {"onnxruntime": onnxruntime.__version__}
 

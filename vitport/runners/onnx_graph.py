@@ -16,12 +16,11 @@ from onnx import ModelProto, TensorProto, ValueInfoProto, numpy_helper
 from onnx.reference import ReferenceEvaluator
 from onnx.reference.op_run import OpRun
 
-from vitport.architectures.hybrid import STD_CONV_EPS
+from vitport.architectures.hybrid import STD_CONV_EPS, is_std_conv
 from vitport.arrays import Images, Params, Taps
 from vitport.backends.numpy import NumPyOps
 from vitport.format_table import FORMATS
 from vitport.formats import transformers_config
-from vitport.formats.safetensors_timm import STD_CONV_KERNEL
 from vitport.layouts import huggingface
 from vitport.runners import Subject, matching, own
 
@@ -70,9 +69,19 @@ def weights(subject: Subject) -> Params:
 
 def labels(subject: Subject) -> list[str] | None:
     """What the configuration beside the file calls its classes; None of a port, and of a model that gets none."""
-    if subject.port or huggingface.inapplicable(subject.architecture):
+    return transformers_config.labels(subject.folder) if _configured(subject) else None
+
+
+def preprocessing(subject: Subject) -> list[str] | None:
+    """What the preprocessor beside the file makes of a picture otherwise; None where there need be none."""
+    if not _configured(subject):
         return None
-    return transformers_config.labels(subject.folder)
+    found = transformers_config.preprocessing(subject.folder, subject.architecture.resolution)
+    return [f"there is no {transformers_config.PREPROCESSOR}"] if found is None else found
+
+
+def _configured(subject: Subject) -> bool:
+    return not subject.port and not huggingface.inapplicable(subject.architecture)
 
 
 def expected(subject: Subject) -> Params:
@@ -136,7 +145,7 @@ def _folded(subject: Subject) -> Params:
     return {
         name: NumPyOps().standardize(leaf.astype(np.float64), STD_CONV_EPS)
         for name, leaf in own(subject).items()
-        if STD_CONV_KERNEL.search(name)
+        if is_std_conv(name)
     }
 
 

@@ -12,7 +12,9 @@ from vitport.format_table import FORMATS
 from vitport.formats import onnx_check
 from vitport.runners import Subject, onnx_graph, require
 
-weights, expected, labels = onnx_graph.weights, onnx_graph.expected, onnx_graph.labels
+weights, expected = onnx_graph.weights, onnx_graph.expected
+
+labels, preprocessing = onnx_graph.labels, onnx_graph.preprocessing
 
 VERSIONS = {"onnx": onnx.__version__}
 

@@ -5,12 +5,12 @@ import timm
 import torch
 from einops import rearrange
 
-from vitport.architectures.hybrid import GROUP_NORM_EPS
+from vitport.architectures.hybrid import GROUP_NORM_EPS, is_std_conv
 from vitport.arrays import Images, Logits, Params, Taps
 from vitport.devices import Runner
 from vitport.errors import AssetError
 from vitport.formats import safetensors_timm
-from vitport.formats.safetensors_timm import STD_CONV_KERNEL, rescale, rescale_slope
+from vitport.formats.safetensors_timm import rescale, rescale_slope
 from vitport.layouts import timm as layout
 from vitport.layouts.transfer import restore
 from vitport.runners import Subject, own, require, restored, torch_models
@@ -33,12 +33,17 @@ def weights(subject: Subject) -> Params:
 def expected(subject: Subject) -> Params:
     """The checkpoint's leaves, StdConv kernels rescaled for timm's epsilon."""
     leaves = own(subject)
-    return leaves | {name: rescale(leaf) for name, leaf in leaves.items() if STD_CONV_KERNEL.search(name)}
+    return leaves | {name: rescale(leaf) for name, leaf in leaves.items() if is_std_conv(name)}
 
 
 def labels(subject: Subject) -> list[str]:
     """What its classes are called."""
     return safetensors_timm.labels(subject.folder)
+
+
+def preprocessing(subject: Subject) -> list[str]:
+    """What it makes of a picture otherwise."""
+    return safetensors_timm.preprocessing(subject.folder, subject.architecture.resolution)
 
 
 def semantic(subject: Subject, images: Images) -> tuple[Logits, str]:
@@ -57,7 +62,7 @@ def gradients(subject: Subject, device: str, images: Images, labels: np.ndarray,
     by_pixel, leaves = found.pop("images"), own(subject)
     shapes = {name: leaf.shape for name, leaf in leaves.items()}
     by_leaf = restore(layout.rows(subject.architecture, subject.variant), found, shapes)
-    kernels = {name: rescale_slope(leaves[name], by_leaf[name]) for name in leaves if STD_CONV_KERNEL.search(name)}
+    kernels = {name: rescale_slope(leaves[name], by_leaf[name]) for name in leaves if is_std_conv(name)}
     return {**by_leaf, **kernels, "images": by_pixel}
 
 
@@ -83,7 +88,7 @@ def _take_back(module: torch.nn.Module, subject: Subject) -> None:
     for part in module.modules():
         if isinstance(part, torch.nn.GroupNorm):
             part.eps = GROUP_NORM_EPS
-    kernels = {name: leaf.astype(np.float64) for name, leaf in own(subject).items() if STD_CONV_KERNEL.search(name)}
+    kernels = {name: leaf.astype(np.float64) for name, leaf in own(subject).items() if is_std_conv(name)}
     names = {row.ours: row for row in layout.rows(subject.architecture, subject.variant)}
     parameters = dict(module.named_parameters())
     for name, kernel in kernels.items():

@@ -38,6 +38,12 @@ def labels(subject: Subject) -> list[str]:
     return transformers_config.labels(subject.folder)
 
 
+def preprocessing(subject: Subject) -> list[str] | None:
+    """What its image processor makes of a picture otherwise; None of a port for which transformers finds none."""
+    found = transformers_config.preprocessing(subject.folder, subject.architecture.resolution)
+    return found if found is not None or subject.port else [f"there is no {transformers_config.PREPROCESSOR}"]
+
+
 def semantic(subject: Subject, images: Images) -> tuple[Logits, str]:
     """The same in float64."""
     return torch_models.in_double(_model(subject), images), "transformers' own model, cast to float64"
