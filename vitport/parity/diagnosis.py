@@ -13,15 +13,23 @@ from vitport.parity.trials import PORT, Port
 MOST = 3
 """Failed runs whose cause is looked for: a minute each, and failures have few causes."""
 
+OF_SETTINGS = {"labels", "preprocessing"}
+"""Gates on what a folder says; of what it computes they know nothing, and their own reason is the cause."""
+
 
 def diagnosed(report: Report, asked: bisect.Request, ports: Sequence[Port], watch: Watch) -> Report:
     """The report with the growth of the error and the likely cause of the first runs that failed.
 
     asked: where everything is, without a suspect.
     """
-    failed = [run for run in report.runs if report.judgement.runs[run.id] == "FAIL" and _has_taps(run)]
+    failed = [run for run in report.runs if _computes_otherwise(run, report) and _has_taps(run)]
     found = {run.id: _diagnosis(run, asked, ports, watch) for run in failed[:MOST]}
     return report.model_copy(update={"runs": [run.model_copy(update=found.get(run.id, {})) for run in report.runs]})
+
+
+def _computes_otherwise(run: Run, report: Report) -> bool:
+    gates = {gate.gate for gate in report.judgement.gates if (gate.run, gate.verdict) == (run.id, "FAIL")}
+    return not gates <= OF_SETTINGS
 
 
 def _has_taps(run: Run) -> bool:
