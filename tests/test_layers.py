@@ -59,6 +59,7 @@ FLOORS: dict[str, int] = {
     "vitport.synthesize": 3,
     "vitport.jobs": 2,
     "vitport.parity.tapping": 2,
+    "vitport.faults.folders": 1,
     "vitport.faults.planting": 2,
     "vitport.faults.saboteur": 2,
     "vitport.faults.tampering": 2,

@@ -20,9 +20,10 @@ from vitport.backend_table import BACKENDS
 from vitport.backends.foreign import words
 from vitport.backends.numpy import Cast, NumPyOps
 from vitport.errors import AssetError, BackendError, CheckpointError, EnvironmentFault, UsageError, VitportError
-from vitport.faults import FAULTS, planting
+from vitport.faults import FAULTS, folders, planting
 from vitport.faults.planting import CONTROL
 from vitport.faults.saboteur import BACKEND, HARMS
+from vitport.faults.slips import SLIPS
 from vitport.faults.tampering import HARMS as TAMPERINGS
 from vitport.formats import FORMATS, require
 from vitport.job_arguments import model_arguments
@@ -161,7 +162,7 @@ def _names(place: str, port: Manifest) -> list[str]:
 
 def _wanted(faults: Sequence[str], port: Manifest) -> set[str] | None:
     """Names of faults, the control among them; None for all of them."""
-    known = {*FAULTS, *planting.SLIPS, *planting.MISPREPARED, *HARMS, *TAMPERINGS, planting.LABELS_SHIFTED, CONTROL}
+    known = {*FAULTS, *SLIPS, *folders.SENTENCES, *HARMS, *TAMPERINGS, CONTROL}
     if faults:
         choose(faults, sorted(known), "fault")
     return {CONTROL, *faults} if faults else None
