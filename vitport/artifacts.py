@@ -53,6 +53,11 @@ def digest(listed: list[dict]) -> str:
     return hashlib.sha256(lines.encode()).hexdigest()
 
 
+def fingerprint(path: Path) -> str:
+    """SHA-256 of an artifact as it lies there: of a file, or of a folder's files by `digest`."""
+    return digest(files(path)) if path.is_dir() else sha256(path)
+
+
 def sha256(path: Path) -> str:
     """Of one file, streaming."""
     with path.open("rb") as file:

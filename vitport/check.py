@@ -67,7 +67,7 @@ def folder(out: Path, pinned: str | None, wait: locks.Wait, progress: Progress) 
 
     wait: called once if a run is working in the folder; its end is awaited.
     """
-    with _shared(out, wait):
+    with shared(out, wait):
         content = _content(out / LISTING)
         if isinstance(content, Finding):
             return Verdict(folder=out, findings=(content,))
@@ -97,7 +97,7 @@ def to_json(verdicts: Sequence[Verdict]) -> dict:
 
 
 @contextmanager
-def _shared(out: Path, wait: locks.Wait) -> Iterator[None]:
+def shared(out: Path, wait: locks.Wait) -> Iterator[None]:
     """Keeps runs out of the folder while it is read, where it can be opened and its file system knows locks."""
     with ExitStack() as stack:
         with suppress(OSError):

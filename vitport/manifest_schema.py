@@ -18,15 +18,19 @@ from pydantic import (
 )
 
 from vitport.architectures import PUBLISHED, VARIANTS, Architecture, ResNet
+from vitport.backend_table import BACKENDS
 from vitport.errors import UsageError
 from vitport.format_table import FORMATS
 from vitport.gates import FLOOR, RATIO
 from vitport.manifest_types import LIST, Address, Count, Day, Identifier, Name, Sha256, Spdx, Text
 from vitport.opsets import DEFAULT, OPSETS
-from vitport.parity.gate_rules import Rule
+from vitport.parity.gate_rules import PORT, Rule
 from vitport.schema_text import describe_fields
 
 IMAGENET = "imagenet2012"
+
+RATED = (*(name for name in BACKENDS if name != "flax"), PORT)
+"""Whose error `float32_ratio` limits: Flax in float32 is no artifact, and has a rule of its own."""
 
 LARGEST_RESOLUTION = 4096
 """Pixels; attention over the 65,537 tokens that a patch of 16 makes of it fills 17 GB a head in float32."""
@@ -222,7 +226,7 @@ class GatesFields(_Model):
         """All of it as rules of a policy."""
         if self.float32_ratio == RATIO:
             return self.rules
-        facts = {"because": self.because, "expires": self.expires, "precision": ("float32",)}
+        facts = {"because": self.because, "expires": self.expires, "precision": ("float32",), "backend": RATED}
         return (Rule(gate="numeric", limit=self.float32_ratio, floor=FLOOR, **facts), *self.rules)
 
 

@@ -193,7 +193,7 @@ class _Lab:
         results = jobs.run(planted, self._scratch, self._watch, TIMEOUT)
         for name, faults in chosen.items():
             for fault in faults:
-                run = self._run(name, results[f"plant.{name}"][fault])
+                run = self._run(name, _left(results[f"plant.{name}"][fault]))
                 yield self._judged(name, fault, planting.sentence(fault, self._port.architecture), run)
 
     def _planting(self, backend: str, faults: Sequence[str]) -> Job:
@@ -247,14 +247,13 @@ class _Lab:
     def _harmed(self, harm: str) -> Run:
         return self._run(BACKEND, self._child(harm))
 
-    def _child(self, harm: str) -> dict | VitportError:
+    def _child(self, harm: str) -> Result | VitportError:
         facts = {"backend": BACKEND, "variant": VARIANT, "precision": "float32", "port": False, "harm": harm}
         facts |= {"measures": list(MEASURES), "batch": BATCH, "batches": BATCHES}
         try:
-            result = self._careless.run(Errand(f"harm.{harm}", "harm", (), facts, {"folder": ""}))
+            return self._careless.run(Errand(f"harm.{harm}", "harm", (), facts, {"folder": ""}))
         except (BackendError, EnvironmentFault, AssetError, CheckpointError) as problem:
             return problem
-        return {**result.facts, "outputs": str(result.path)}
 
     def folder(self, wanted: set[str] | None) -> list[Row]:
         """A folder of artifacts that was changed after it was proven."""
@@ -278,14 +277,10 @@ class _Lab:
         caught = ("artifacts",) if found else ()
         return Row(FOLDER, fault, sentence, caught, bool(found) != (fault == CONTROL))
 
-    def _run(self, backend: str, value: dict | VitportError) -> Run:
+    def _run(self, backend: str, found: Result | VitportError) -> Run:
         """As `verify` has it."""
         trial = Trial(backend, backend, VARIANT, "float32", "cpu", None, "", required=True, thorough=True)
-        if isinstance(value, dict) and "error" in value:
-            value = error_of(value)(value["error"])
-        if isinstance(value, VitportError):
-            return did_not_run(trial, value)
-        return ran(trial, Result({"wall": 0.0, **value}, Path(value["outputs"])), self._truth)
+        return did_not_run(trial, found) if isinstance(found, VitportError) else ran(trial, found, self._truth)
 
     def _judge(self, run: Run, spread: Spread) -> Judgement:
         facts = {"runs": [run], "references": {VARIANT: spread}, "architecture": asdict(self._port.architecture)}
@@ -303,6 +298,14 @@ class _Lab:
             "; ".join(gate.reason for gate in judgement.gates if gate.verdict != "PASS") if fault == CONTROL else ""
         )
         return Row(place, fault, sentence, caught, passed, reason)
+
+
+def _left(value: dict) -> Result | VitportError:
+    """What a child left of one planted fault."""
+    if "error" in value:
+        return error_of(value)(value["error"])
+    with np.load(value["outputs"]) as file:
+        return Result({"wall": 0.0, **value}, dict(file))
 
 
 def _chosen(names: Sequence[str], wanted: set[str] | None) -> list[str]:

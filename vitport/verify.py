@@ -6,6 +6,7 @@ first backend starts.
 """
 
 from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -42,6 +43,13 @@ GOLDEN_LIMIT = 1e-6
 
 BATCH, BATCHES = 8, (1, 2)
 """Images at a time, and the other sizes that are tried: alone, and with a ragged last batch."""
+
+
+def batch_sizes(asked: Sequence[int]) -> tuple[int, ...]:
+    """The main run's images at a time, then other sizes, which are the usual ones where nobody asks for others."""
+    first, *others = asked or (BATCH, *BATCHES)
+    different = [size for size in dict.fromkeys(others) if size != first]
+    return (first, *(different or [size for size in BATCHES if size != first]))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -81,11 +89,17 @@ def verify(request: Request, watch: Watch, fetched: assets.Progress | None = Non
     if folder.resolve().is_relative_to(out.resolve()):
         raise UsageError(f"a report in {folder} would be among the artifacts, which `vitport check` does not allow")
     busy = f"waiting for another vitport to finish with {folder}"
-    with rendering.prepared(folder, lambda: watch("report", busy)):
+    with rendering.prepared(folder, lambda: watch("report", busy)), _held(out, watch):
         report = _verified(port, rules, out, request, watch, fetched)
         watch("report", f"writing {folder}")
         rendering.write(report, folder)
     return report, folder
+
+
+def _held(out: Path, watch: Watch) -> AbstractContextManager:
+    """Keeps `convert` out of the artifacts while they are run: what is hashed is what runs."""
+    busy = f"waiting for another vitport to finish with {out}"
+    return check.shared(out, lambda: watch("artifacts", busy))
 
 
 def _verified(
@@ -112,7 +126,7 @@ def _verified(
         if request.images == image_sets.GOLDEN:
             _hold_to_golden(port, asset, pictures, truths)
         outcomes = [
-            Outcome(trial, attempt(bench, trial, request.batches or (BATCH, *BATCHES), labels=port.class_names))
+            Outcome(trial, attempt(bench, trial, batch_sizes(request.batches), labels=port.class_names))
             for trial in trials
         ]
         checkpoint = File(path=asset.url, sha256=asset.sha256, bytes=asset.bytes)

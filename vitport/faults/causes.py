@@ -136,14 +136,17 @@ def names(cause: Cause, question: Question) -> bool:
 
 def in_weights(architecture: Architecture, params: Params, found: Params) -> Planted | None:
     """The fault that makes of the checkpoint's leaves exactly those that were found; None where there is none."""
-    different = {name for name in found if not bit_equal(params[name], found[name])}
+    if found.keys() != params.keys():
+        return None
+    different = [name for name in found if not bit_equal(params[name], found[name])]
     if not different:
         return None
+    in_order = (*different, *(found.keys() - set(different)))
     for fault in FAULTS.values():
         for place in fault.places(architecture) if fault.weights else ():
             planted = fault.at(place)
             changed = planted.weights({name: params[name] for name in params})
-            if all(bit_equal(changed[name], found[name]) for name in found):
+            if all(bit_equal(changed[name], found[name]) for name in in_order):
                 return planted
     return None
 

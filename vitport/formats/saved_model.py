@@ -15,6 +15,7 @@ from vitport.architectures import forward, parameter_shapes
 from vitport.arrays import Images, Logits, Params
 from vitport.backends.tensorflow import TensorFlowOps
 from vitport.devices import Runner, absent
+from vitport.errors import AssetError
 from vitport.formats import Export, Port
 
 INPUT = Port("inputs", "NHWC")
@@ -49,11 +50,16 @@ def load(folder: Path, device: str = "cpu") -> Runner:
 
 
 def read(folder: Path, device: str) -> Any:
-    """The model, once products are full float32. Raises EnvironmentFault where TensorFlow has no such device."""
+    """The model, once products are full float32. Raises EnvironmentFault where TensorFlow has no such device,
+    AssetError for a damaged folder.
+    """
     tf.config.experimental.enable_tensor_float_32_execution(False)
     if device == "cuda" and not tf.config.list_physical_devices("GPU"):
         raise absent("TensorFlow", f"tensorflow {tf.__version__}")
-    model = tf.saved_model.load(str(folder))
+    try:
+        model = tf.saved_model.load(str(folder))
+    except (OSError, tf.errors.OpError) as error:
+        raise AssetError(f"{folder} is not a SavedModel that TensorFlow can read: {error}") from error
     tf.config.set_soft_device_placement(False)
     return model
 

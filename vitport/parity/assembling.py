@@ -118,7 +118,7 @@ def _with_ratio(run: Run, spread: Spread) -> Run:
 
 def _beside_cpu(run: Run, pairs: Sequence[Pair]) -> Run:
     """A run on a GPU with its difference from the same backend on the CPU, where both ran."""
-    twin = run.id.removesuffix("cuda") + "cpu"
+    twin = f"{run.id.rpartition('/')[0]}/cpu"
     found = next((pair for pair in pairs if {pair.a, pair.b} == {run.id, twin} and run.id != twin), None)
     return (
         run.model_copy(update={"noise": run.noise.model_copy(update={"cpu": found.max})})
@@ -128,14 +128,28 @@ def _beside_cpu(run: Run, pairs: Sequence[Pair]) -> Run:
 
 
 def _required(runs: list[Run], named: bool) -> list[Run]:
-    """No backend named: then every artifact must have been run by somebody, and where none could, nobody is excused."""
+    """No backend named: then every artifact must have been run by somebody, at each precision and on each device asked
+    for that any backend could give it; where none could at all, nobody is excused."""
     if named:
         return runs
-    there = {run.backend for run in runs if run.status == "RAN"}
-    formats = {BACKENDS[name].artifact for name in there if name in BACKENDS}
-    idle = [run for run in runs if run.status == "NOT RUN" and run.cause != "absent"]
-    orphans = {run.id for run in idle if _format(run) and _format(run) not in formats}
+    there = [run for run in runs if run.status == "RAN"]
+    artifacts_run, ways_run = {_artifact(run) for run in there}, {_way(run) for run in there}
+    idle = [run for run in runs if run.status == "NOT RUN" and run.cause != "absent" and _format(run)]
+    orphans = {
+        run.id
+        for run in idle
+        if _artifact(run) not in artifacts_run or (run.cause != "inapplicable" and _way(run) not in ways_run)
+    }
     return [run.model_copy(update={"required": True}) if run.id in orphans else run for run in runs]
+
+
+def _artifact(run: Run) -> tuple[str, str]:
+    return run.variant, _format(run)
+
+
+def _way(run: Run) -> tuple[str, str, str, str]:
+    """An artifact, and how it was run."""
+    return *_artifact(run), run.precision, run.device
 
 
 def _format(run: Run) -> str:

@@ -4,7 +4,6 @@ import secrets
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
-from functools import cached_property
 from pathlib import Path
 
 import numpy as np
@@ -46,17 +45,12 @@ class Errand:
 
 @dataclass(frozen=True)
 class Result:
-    """What a child left. facts: its JSON. path: its arrays. reused: whether an earlier verification made them."""
+    """What a child left. facts: its JSON. arrays: a few thousand numbers an image. reused: whether an earlier
+    verification made them."""
 
     facts: dict
-    path: Path
+    arrays: dict[str, np.ndarray]
     reused: bool = False
-
-    @cached_property
-    def arrays(self) -> dict[str, np.ndarray]:
-        """Read once; they are a few thousand numbers an image."""
-        with np.load(self.path) as file:
-            return dict(file)
 
 
 @dataclass(frozen=True)
@@ -96,9 +90,11 @@ class Bench:
         value = self._child(errand, places)
         if found:
             value["gradients_reference"] = found["reference"]
-        result = Result(value, Path(value.pop("outputs")))
+        outputs = Path(value.pop("outputs"))
+        with np.load(outputs) as file:
+            result = Result(value, dict(file))
         if self._sound(errand, result):
-            self.store.save(key, result.facts, result.path)
+            self.store.save(key, result.facts, outputs)
         return result
 
     def _sound(self, errand: Errand, result: Result) -> bool:
@@ -144,7 +140,11 @@ class Bench:
         """Raises `Untrusted` where a result is not of this job."""
         if value.get("nonce") != nonce:
             raise Untrusted("stale", f"{errand.name} left the result of another run")
-        if value.get("fed", self.pictures.sha256) != self.pictures.sha256:
-            raise Untrusted("fed", f"{errand.name} was fed other images: {value['fed']}, not {self.pictures.sha256}")
+        if value.get("fed") != self.pictures.sha256:
+            fed = value.get("fed", "it does not say which")
+            raise Untrusted("fed", f"{errand.name} was fed other images: {fed}, not {self.pictures.sha256}")
         if not outputs.is_file() or artifacts.sha256(outputs) != value.get("sha256"):
             raise Untrusted("stale", f"{errand.name} left other outputs than it says")
+        folder = errand.places.get("folder")
+        if folder and artifacts.fingerprint(Path(folder)) != errand.facts["subject"]:
+            raise Untrusted("stale", f"{folder} changed while {errand.name} ran")

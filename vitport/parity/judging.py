@@ -44,7 +44,7 @@ def judge(report: Report, policy: Policy, today: date | None = None) -> Judgemen
         gates += found
     missing = _missing(report, policy)
     gates += missing
-    code = _exit_code(report, gates, runs, missing)
+    code = _exit_code(report, policy, gates, runs, missing)
     return Judgement(
         verdict={0: "PASS", ParityError.exit_code: "FAIL"}.get(code, "NOT RUN"),
         exit_code=code,
@@ -165,7 +165,9 @@ def _limit(measured: Measured, rule: Rule) -> float | None:
 def _excess(measured: Measured, rule: Rule | None) -> float:
     """By which factor a number is beyond its limit; infinite for NaN."""
     limit = rule and _limit(measured, rule)
-    return measured.value / limit if measured.value is not None and limit else float("inf")
+    if measured.value is None or limit is None:
+        return math.inf
+    return measured.value / limit if limit else math.inf if measured.value else 0.0
 
 
 def _rule(gate: str, run: Run, report: Report, policy: Policy, today: date) -> Rule | None:
@@ -195,19 +197,24 @@ def _stem(report: Report) -> str:
 
 
 def _missing(report: Report, policy: Policy) -> list[Gate]:
-    """Backends that the policy requires and nobody asked for, and a report without a run."""
-    there = {run.backend for run in report.runs}
+    """Backends that the policy requires and that never ran, and a report without a run."""
+    there = {run.backend for run in report.runs if run.status == "RAN"}
     gates = [_not_run(name, "ran", f"the policy requires {name}") for name in policy.required if name not in there]
     if not any(run.status == "RAN" for run in report.runs):
         gates.append(_not_run("runs", "ran", "nothing ran"))
     return gates
 
 
-def _exit_code(report: Report, gates: Iterable[Gate], runs: dict[str, str], missing: list[Gate]) -> int:
+def _needed(run: Run, policy: Policy) -> bool:
+    """Whether the verdict waits for a run. A policy that requires a backend excuses it from what it can't do alone."""
+    return run.required or (run.backend in policy.required and run.cause != "inapplicable")
+
+
+def _exit_code(report: Report, policy: Policy, gates: Iterable[Gate], runs: dict[str, str], missing: list[Gate]) -> int:
     """A failure outweighs what did not run, and that outweighs a package that is missing."""
     if any(gate.verdict == "FAIL" for gate in gates):
         return ParityError.exit_code
-    needed = [run for run in report.runs if run.required and runs[run.id] == "NOT RUN"]
+    needed = [run for run in report.runs if _needed(run, policy) and runs[run.id] == "NOT RUN"]
     if any(run.cause not in ENVIRONMENT_CAUSES for run in needed):
         return BackendError.exit_code
     return EnvironmentFault.exit_code if needed or missing else 0

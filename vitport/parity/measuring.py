@@ -16,7 +16,7 @@ import numpy as np
 
 from vitport import artifacts, formats, images, runners
 from vitport.architectures import TAPS, forward
-from vitport.arrays import Images, Logits, Params, bit_equal
+from vitport.arrays import Images, Logits, Params
 from vitport.backend_table import BACKENDS
 from vitport.devices import Runner
 from vitport.faults.operations import tf32
@@ -54,7 +54,7 @@ def measure(job: dict) -> dict:
         found = MEASURES[name](Opened(job, module, subject, runner, pixels, outputs))
         arrays |= found.pop("arrays", {})
         result |= found
-    return {**result, "fed": images.digest(pixels), **_left(job, dict(module.VERSIONS), **arrays)}
+    return {**result, **_left(job, dict(module.VERSIONS), **arrays)}
 
 
 def reference(job: dict) -> dict:
@@ -95,9 +95,10 @@ def _flax() -> ModuleType:
 
 
 def _left(job: dict, versions: dict, **arrays: np.ndarray) -> dict:
-    """Writes the arrays, and says whose they are."""
+    """Writes the arrays, and says whose they are, and which images the job was given."""
     np.savez(job["outputs"], **arrays)
-    return {"nonce": job["nonce"], "versions": versions, "sha256": artifacts.sha256(Path(job["outputs"]))}
+    fed = images.digest(np.load(job["images"], mmap_mode="r"))
+    return {"nonce": job["nonce"], "fed": fed, "versions": versions, "sha256": artifacts.sha256(Path(job["outputs"]))}
 
 
 def standard(job: dict) -> dict:
@@ -203,7 +204,14 @@ def relative_errors(gradients: Params, truth: Params) -> dict[str, float]:
         sums = squares.setdefault(part_of(leaf), [0.0, 0.0])
         sums[0] += float(np.square(np.asarray(gradients[leaf], np.float64) - exact)[exists].sum())
         sums[1] += float(np.square(exact[exists]).sum()) if exists.any() else math.nan
-    return {part: float(np.sqrt(error / exact)) if exact else error for part, (error, exact) in squares.items()}
+    return {part: _root_of_quotient(error, exact) for part, (error, exact) in squares.items()}
+
+
+def _root_of_quotient(error: float, exact: float) -> float:
+    """Infinite where something stands beside nothing."""
+    if exact == 0.0:
+        return math.inf if error else 0.0
+    return math.sqrt(error / exact)
 
 
 @dataclass(frozen=True, slots=True)
@@ -238,10 +246,8 @@ def weights(opened: Opened) -> dict:
     if not hasattr(opened.module, "weights") or opened.subject.port:
         return {}
     say("comparing the weights")
-    ours = opened.module.weights(opened.subject)
-    truth = opened.module.expected(opened.subject) if hasattr(opened.module, "expected") else opened.subject.params
-    different = [leaf for leaf in ours if leaf not in truth or not bit_equal(ours[leaf], truth[leaf])]
-    return {"weights": {"leaves": len(ours), "different": different[:10], "count": len(different)}}
+    leaves, different = runners.compared_leaves(opened.module, opened.subject)
+    return {"weights": {"leaves": leaves, "different": different[:10], "count": len(different)}}
 
 
 def labels(opened: Opened) -> dict:

@@ -7,6 +7,7 @@ hash, and is thrown away where that is wrong.
 
 import contextlib
 import hashlib
+import io
 import json
 import os
 import platform
@@ -16,7 +17,9 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-from vitport import artifacts, hardware
+import numpy as np
+
+from vitport import hardware
 from vitport.appearing import appearing
 
 FOLDER = "outputs"
@@ -32,17 +35,23 @@ class Store:
     def __init__(self, cache: Path, fresh: bool) -> None:
         self._folder, self._fresh = cache / FOLDER, fresh
 
-    def load(self, key: str) -> tuple[dict, Path] | None:
-        """The facts of a run and the file of its arrays; None where there are none, or not whole."""
+    def load(self, key: str) -> tuple[dict, dict[str, np.ndarray]] | None:
+        """The facts of a run and its arrays; None where there are none, or not whole.
+
+        What is hashed is what is returned: another vitport may drop the files at any time. A run that is taken is
+        among the youngest again.
+        """
         facts_path, arrays = self._paths(key)
         if self._fresh:
             return None
         try:
-            facts = json.loads(facts_path.read_text())
-            whole = facts["key"] == key and artifacts.sha256(arrays) == facts["result"]["sha256"]
+            facts, content = json.loads(facts_path.read_text()), arrays.read_bytes()
+            if facts["key"] != key or hashlib.sha256(content).hexdigest() != facts["result"]["sha256"]:
+                return None
+            os.utime(facts_path)
+            return facts["result"], dict(np.load(io.BytesIO(content)))
         except (OSError, ValueError, KeyError, TypeError):
             return None
-        return (facts["result"], arrays) if whole else None
 
     def save(self, key: str, result: dict, arrays: Path) -> None:
         """Keeps a run; a cache that can't be written is no reason to fail."""
@@ -59,10 +68,13 @@ class Store:
         return self._folder / f"{key}.json", self._folder / f"{key}.npz"
 
     def _drop_oldest(self) -> None:
-        found = sorted(self._folder.glob("*.json"), key=os.path.getmtime)
-        for path in found[:-MOST]:
-            path.unlink(missing_ok=True)
-            path.with_suffix(".npz").unlink(missing_ok=True)
+        """The arrays of a run go with its facts; those of a run that was killed in between count by themselves."""
+        ages: dict[str, float] = {}
+        for path in self._folder.glob("*.[jn][sp][oz]*"):
+            ages[path.stem] = max(ages.get(path.stem, 0.0), path.stat().st_mtime)
+        for key in sorted(ages, key=ages.__getitem__)[:-MOST]:
+            for path in self._paths(key):
+                path.unlink(missing_ok=True)
 
 
 def key_of(packages: tuple[str, ...], **facts: Any) -> str:

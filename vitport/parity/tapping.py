@@ -11,7 +11,7 @@ import numpy as np
 
 from vitport import formats, runners
 from vitport.architectures import TAPS, Architecture
-from vitport.arrays import Taps, bit_equal
+from vitport.arrays import Taps
 from vitport.backend_table import BACKENDS
 from vitport.faults import causes
 from vitport.faults.causes import Question
@@ -73,8 +73,8 @@ def tap_backend(job: dict) -> dict:
 
 def _weights(module: ModuleType, subject: Subject) -> dict:
     """Leaves that are not what they should be, and the fault that makes all of them so, where there is one."""
+    _, different = runners.compared_leaves(module, subject)
     found, expected = module.weights(subject), module.expected(subject)
-    different = [name for name in found if not bit_equal(found[name], expected[name])]
     planted = causes.in_weights(subject.architecture, expected, found) if different else None
     return {"different": different, "fault": planted and planted.fault.name, "sentence": planted and planted.sentence}
 

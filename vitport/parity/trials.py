@@ -42,14 +42,10 @@ def ports(asked: Sequence[str], variant: str = "classifier") -> tuple[Port, ...]
             raise UsageError(f"--port {text}: write NAME=PATH, the name in letters, digits, - and _")
         if not path or not Path(path).exists():
             raise UsageError(f"--port {text}: there is no {path or 'path behind ='}")
-        found.append(Port(name, Path(path), runners.kind(Path(path)), _digest(Path(path)), variant))
+        found.append(Port(name, Path(path), runners.kind(Path(path)), artifacts.fingerprint(Path(path)), variant))
     if len({port.name for port in found}) < len(found):
         raise UsageError("two ports have the same name")
     return tuple(found)
-
-
-def _digest(path: Path) -> str:
-    return artifacts.digest(artifacts.files(path)) if path.is_dir() else artifacts.sha256(path)
 
 
 @dataclass(frozen=True, slots=True)

@@ -29,7 +29,7 @@ from pathlib import Path
 from types import ModuleType
 
 from vitport.architectures import Architecture, parameter_shapes
-from vitport.arrays import Params
+from vitport.arrays import Params, bit_equal
 from vitport.backend_table import BACKENDS
 from vitport.errors import AssetError, CheckpointError, EnvironmentFault
 from vitport.formats import TF32_OVERRIDE, import_packages, safetensors_file
@@ -38,7 +38,18 @@ from vitport.layouts.transfer import restore
 from vitport.runners import torchvision_operators
 from vitport.runners.ports import kind
 
-__all__ = ["Absent", "Inapplicable", "Subject", "kind", "module", "own", "precision_of", "require", "restored"]
+__all__ = [
+    "Absent",
+    "Inapplicable",
+    "Subject",
+    "compared_leaves",
+    "kind",
+    "module",
+    "own",
+    "precision_of",
+    "require",
+    "restored",
+]
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,6 +99,13 @@ def precision_of(dtypes: Iterable[str], tf32: bool) -> str:
 def own(subject: Subject) -> Params:
     """The checkpoint's leaves that the subject's variant has: what an artifact holds that computes nothing of them."""
     return {name: subject.params[name] for name in parameter_shapes(subject.architecture, subject.variant)}
+
+
+def compared_leaves(backend: ModuleType, subject: Subject) -> tuple[int, list[str]]:
+    """How many leaves an artifact must have, and those that differ in a bit, are missing, or should not be there."""
+    found, truth = backend.weights(subject), backend.expected(subject)
+    same = {name for name in found.keys() & truth.keys() if bit_equal(found[name], truth[name])}
+    return len(truth), [name for name in {**truth, **found} if name not in same]
 
 
 def restored(subject: Subject, layout: ModuleType) -> Params:
