@@ -1,6 +1,7 @@
 """The verdict, number by number: what each gate lets pass, what is NOT RUN, and which exit code follows."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from datetime import date
 
 import pytest
@@ -218,3 +219,32 @@ def test_a_port_needs_neither_weights_nor_float64_but_must_be_exact() -> None:
     assert judge(port).verdict == "PASS"
     port["relative"]["rms"] = 1e-4
     assert judge(port).verdict == "FAIL"
+
+
+BOTH = {variant: samples.reference() for variant in ("classifier", "features")}
+
+REQUIRED = replace(DEFAULT, required=("onnx",))
+
+
+@pytest.mark.parametrize("cause", CODES)
+def test_a_backend_that_the_policy_requires_must_have_run(cause: str) -> None:
+    lost = samples.not_run("onnx", "classifier", cause=cause, reason="x", required=False)
+    found = judge(samples.run("timm", "classifier"), lost, rules=REQUIRED)
+    assert (found.verdict, found.exit_code) == ("NOT RUN", CODES[cause])
+
+
+def test_it_must_have_run_for_every_variant() -> None:
+    lost = samples.not_run("onnx", "features", cause="crashed", reason="x", required=False)
+    assert judge(onnx(), lost, rules=REQUIRED, references=BOTH).exit_code == 5
+    narrow = samples.not_run("onnx", "classifier", "tf32", cause="inapplicable", reason="x", required=False)
+    assert judge(onnx(), narrow, rules=REQUIRED).verdict == "PASS"
+
+
+def test_a_part_without_error_hides_none_with_one() -> None:
+    strict = policy.with_rules(DEFAULT, "x", [Rule(gate="semantic_gradients", limit=0, because="x")])
+    run = samples.run("torch", "classifier")
+    for part in run["gradients"]["parts"]:
+        part["semantic"] = 0.0
+    assert judge(run, rules=strict).verdict == "PASS"
+    run["gradients"]["parts"][2]["semantic"] = 1e-12
+    assert judge(run, rules=strict).verdict == "FAIL"

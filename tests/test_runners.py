@@ -537,6 +537,12 @@ def test_where_the_oracle_has_no_gradient_none_is_compared() -> None:
     assert np.isnan(measuring.relative_errors(found, truth)[part_of("conv_root/kernel")])
 
 
+def test_a_gradient_where_there_is_none_is_no_small_error() -> None:
+    truth = {"head/bias": np.zeros(2)}
+    assert measuring.relative_errors({"head/bias": np.zeros(2)}, truth)[part_of("head/bias")] == 0
+    assert measuring.relative_errors({"head/bias": np.full(2, 1e-6)}, truth)[part_of("head/bias")] == np.inf
+
+
 def test_the_first_batches_do_not_count_where_there_is_another(monkeypatch: pytest.MonkeyPatch) -> None:
     clock = iter([0.0, 20.0, 24.0, 24.5])
     monkeypatch.setattr(measuring.time, "perf_counter", lambda: next(clock))

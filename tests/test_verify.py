@@ -1,6 +1,8 @@
 """`vitport verify` as a user meets it: verdicts, exit codes, and what becomes of backends that fail in every way."""
 
+import fcntl
 import json
+import os
 import shutil
 import subprocess
 import sys
@@ -9,7 +11,9 @@ from pathlib import Path
 import pytest
 from runs import DIGITS, assert_none_survives, convert, succeed
 
+from vitport import artifacts as listed
 from vitport import jobs
+from vitport import verify as verification
 from vitport.parity import report_schema, run_schema
 from vitport.parity.report_schema import Report
 
@@ -245,6 +249,65 @@ def test_a_policy_may_require_a_backend(verify, tmp_path) -> None:
     policy.write_text("schema: 1\nname: all\nrequired: [saved_model]\n")
     report, _ = verify(*CHOSEN, "--policy", policy, code=6)
     assert report.judgement.verdict == "NOT RUN"
+
+
+def test_a_policy_requires_no_backend_that_does_not_exist(verify, tmp_path) -> None:
+    policy = tmp_path / "misspelt.yaml"
+    policy.write_text("schema: 1\nname: all\nrequired: [onxx]\n")
+    _, shown = verify(*CHOSEN, "--policy", policy, code=2)
+    assert "required[0]" in shown
+    assert "onnx" in shown
+
+
+@pytest.mark.parametrize("batches", ["8", "8,8", "1"])
+def test_another_batch_size_is_always_tried(verify, batches: str) -> None:
+    report, _ = verify(*CHOSEN, "--batches", batches)
+    first = int(batches[0])
+    assert [each.batch for each in of(report, RUN).noise.batches] == [size for size in (1, 2) if size != first]
+
+
+def test_an_artifact_of_which_a_leaf_is_missing(verify, artifacts, tmp_path) -> None:
+    onnx = pytest.importorskip("onnx")
+    out = shutil.copytree(artifacts, tmp_path / "renamed")
+    path = out / "classifier" / "onnx" / "model.onnx"
+    model = onnx.load(path)
+    leaf = next(each.name for each in model.graph.initializer if each.name.endswith("Dense_0/bias"))
+    for each in model.graph.initializer:
+        each.name = "another" if each.name == leaf else each.name
+    for node in model.graph.node:
+        node.input[:] = ["another" if name == leaf else name for name in node.input]
+    path.write_bytes(model.SerializeToString())
+    relist(out)
+    report, _ = verify(*CHOSEN, out=out, code=1)
+    assert (RUN, "weights") in failed(report)
+    assert leaf in of(report, RUN).weights.different
+
+
+def test_an_artifact_that_nobody_can_run_though_its_other_variant_runs(verify, artifacts, tmp_path) -> None:
+    out = shutil.copytree(artifacts, tmp_path / "damaged")
+    (out / "features" / "onnx" / "model.onnx").write_bytes(b"garbage")
+    relist(out)
+    report, _ = verify(out=out, code=5)
+    assert {run.id for run in report.runs if run.required and run.status == "NOT RUN"} == {
+        f"{backend}/features/float32/cpu" for backend in ("onnx", "onnx-reference")
+    }
+
+
+def relist(out: Path) -> None:
+    """Makes the list anew, as somebody would who wants a change to pass."""
+    listing = json.loads((out / "artifacts.json").read_text())
+    for entry in listing["artifacts"]:
+        files = listed.files(out / listed.folder(entry))
+        entry |= {"files": files, "bytes": sum(each["bytes"] for each in files), "sha256": listed.digest(files)}
+    (out / "artifacts.json").write_text(listed.text(listing))
+
+
+def test_artifacts_are_held_while_they_run(tmp_path) -> None:
+    descriptor = os.open(tmp_path, os.O_RDONLY)
+    with verification._held(tmp_path, lambda name, text: None), pytest.raises(BlockingIOError):
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    os.close(descriptor)
 
 
 def test_pictures_of_a_folder(verify, tmp_path) -> None:

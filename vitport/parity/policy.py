@@ -16,6 +16,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from vitport import yaml_marks
+from vitport.backend_table import BACKENDS
 from vitport.errors import ManifestError
 from vitport.manifest_errors import listing, problem
 from vitport.manifest_types import Text
@@ -33,7 +34,7 @@ class PolicyFields(BaseModel):
     """Version of this format."""
     name: Text
     """What reports call it."""
-    required: Annotated[tuple[Text, ...], Field(strict=False)] = ()
+    required: Annotated[tuple[Literal[tuple(BACKENDS)], ...], Field(strict=False)] = ()
     """Backends that must have run, whatever was asked for."""
     rules: Annotated[tuple[Rule, ...], Field(strict=False)] = ()
     """In order; the last that fits counts."""
