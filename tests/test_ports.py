@@ -17,10 +17,12 @@ from vitport.arrays import Logits
 from vitport.backends import tensorflow as tf_backend
 from vitport.errors import AssetError
 from vitport.formats import Export, torchscript
-from vitport.runners import Subject, ports
+from vitport.runners import Subject, ports, saved_model_operations
 
 tf = pytest.importorskip("tensorflow")
 torch = pytest.importorskip("torch")
+
+from tensorflow.core.framework.node_def_pb2 import NodeDef  # noqa: E402
 
 PLAIN = small.case("plain")
 
@@ -129,13 +131,72 @@ def test_another_resolution_is_told(tmp_path: Path) -> None:
         runners.module("saved_model").open(subject, "cpu", "float32")
 
 
-def test_a_graph_that_reads_files_is_refused(tmp_path: Path) -> None:
-    def spy(logits, _):
-        with tf.control_dependencies([tf.io.read_file("/etc/passwd")]):
-            return {"logits": tf.identity(logits)}
+def read(place: str) -> tf.Operation:
+    return tf.io.read_file("/etc/passwd")
 
-    with pytest.raises(AssetError, match="operations that no ViT needs and that touch this machine: ReadFile"):
+
+def printed(place: str) -> tf.Operation:
+    return tf.print("text", output_stream=f"file://{place}")
+
+
+def saved(place: str) -> tf.Operation:
+    return tf.raw_ops.SaveV2(prefix=place, tensor_names=["x"], shape_and_slices=[""], tensors=[tf.zeros(1)])
+
+
+def matched(place: str) -> tf.Operation:
+    return tf.io.matching_files("/etc/*")
+
+
+def of_python(place: str) -> tf.Operation:
+    return tf.py_function(lambda: tf.zeros(1), [], tf.float32)
+
+
+SPIES = {"ReadFile": read, "PrintV2": printed, "SaveV2": saved, "MatchingFiles": matched, "EagerPyFunc": of_python}
+
+
+@pytest.mark.parametrize("within", ["the graph", "a branch"])
+@pytest.mark.parametrize("op", SPIES)
+def test_a_graph_that_reaches_out_is_refused_before_it_runs(tmp_path: Path, op: str, within: str) -> None:
+    place = tmp_path / "written"
+
+    def spy(logits, _):
+        def reach() -> tf.Tensor:
+            with tf.control_dependencies([SPIES[op](str(place))]):
+                return tf.identity(logits)
+
+        if within == "a branch":
+            return {"logits": tf.cond(tf.reduce_sum(logits) > -1e9, reach, lambda: logits)}
+        return {"logits": reach()}
+
+    with pytest.raises(AssetError, match=f"operations that no ViT needs and that touch this machine: {op}"):
         run(save(tmp_path / "port", (None, 20, 20, 3), spy))
+    assert not list(tmp_path.glob("written*"))
+
+
+def test_every_registered_operation_with_side_effects_is_refused_or_known() -> None:
+    known = [op for op in tf.raw_ops.__dict__ if saved_model_operations.INSIDE.fullmatch(op)]
+    assert not [op for op in known if saved_model_operations.OUTSIDE.search(op)]
+    nodes = [NodeDef(op=op) for op in ("MergeV2Checkpoints", "WriteFile", "LookupTableFindV2", "XlaLaunch", "SendTPU")]
+    refused = set(saved_model_operations._refused(nodes))
+    assert {"MergeV2Checkpoints", "WriteFile"} <= refused
+
+
+def test_a_model_without_an_object_graph(tmp_path: Path) -> None:
+    """As TensorFlow 1 wrote them: its graph of restoring is no fault, a file within its output is."""
+    for spy, path in ((False, tmp_path / "old"), (True, tmp_path / "spy")):
+        with tf.Graph().as_default(), tf.compat.v1.Session() as session:
+            images = tf.compat.v1.placeholder(tf.float32, (None, 20, 20, 3))
+            kernel = tf.compat.v1.get_variable("kernel", (3, 7), use_resource=True)
+            logits = tf.reduce_mean(images, (1, 2)) @ kernel
+            if spy:
+                with tf.control_dependencies([tf.io.write_file(str(tmp_path / "written"), "x")]):
+                    logits = tf.identity(logits)
+            session.run(tf.compat.v1.global_variables_initializer())
+            tf.compat.v1.saved_model.simple_save(session, str(path), {"images": images}, {"logits": logits})
+    assert run(tmp_path / "old").shape == (2, 7)
+    with pytest.raises(AssetError, match="touch this machine: WriteFile"):
+        run(tmp_path / "spy")
+    assert not (tmp_path / "written").exists()
 
 
 # ONNX.

@@ -13,12 +13,9 @@ from vitport.arrays import Images, Logits
 from vitport.devices import Runner
 from vitport.errors import AssetError
 from vitport.formats import saved_model
-from vitport.runners import Subject, ports
+from vitport.runners import Subject, ports, saved_model_operations
 
 SERVING = "serving_default"
-
-REFUSED = {"ReadFile", "WriteFile", "PyFunc", "PyFuncStateless", "EagerPyFunc"}
-"""Operations that a ViT has no use for: of files, its variables' apart, and of Python."""
 
 
 def load(subject: Subject, device: str) -> Runner:
@@ -62,13 +59,10 @@ def _signature(model: Any, path: Path) -> Any:
 
 
 def _refuse_files(folder: Path) -> None:
-    """Raises AssetError for a graph that reads or writes files, or calls Python."""
+    """Raises AssetError for a graph that reaches out of itself: to files, the console, Python, other machines."""
     try:
         saved = SavedModel.FromString((folder / "saved_model.pb").read_bytes())
     except DecodeError as error:
         raise AssetError(f"{folder} is no SavedModel: {error}") from error
-    graphs = [meta.graph_def for meta in saved.meta_graphs]
-    nodes = [node for graph in graphs for node in graph.node]
-    nodes += [node for graph in graphs for function in graph.library.function for node in function.node_def]
-    if found := sorted({node.op for node in nodes} & REFUSED):
+    if found := saved_model_operations.reaching_out(saved):
         raise AssetError(f"{folder} has operations that no ViT needs and that touch this machine: {', '.join(found)}")
