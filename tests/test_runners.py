@@ -527,6 +527,35 @@ def test_a_folder_with_something_missing_is_refused(subject, tmp_path: Path) -> 
             runners.module(backend).open(less, "cpu", "float32")
 
 
+def test_every_way_to_call_a_saved_model_is_a_second_run(subject, tmp_path: Path) -> None:
+    tf = pytest.importorskip("tensorflow")
+    plain = subject("plain", "saved_model")
+    model = tf.saved_model.load(str(plain.folder))
+    other = tf.train.Checkpoint(variables=list(model.variables))
+    spec = tf.TensorSpec((None, 20, 20, 3), tf.float32)
+
+    @tf.function(input_signature=[spec, tf.TensorSpec((), tf.bool)], autograph=False)
+    def call(images, training):
+        outputs = model(images)
+        return tf.cond(training, lambda: outputs, lambda: tf.reverse(outputs, [1]))
+
+    other.__call__ = tf.function(lambda images, training=False: call(images, tf.constant(training)), autograph=False)
+    for mode in ({}, {"training": False}, {"training": True}):
+        other.__call__.get_concrete_function(spec, **mode)
+    tf.saved_model.save(other, str(tmp_path / "port"), {"serving_default": model.signatures["serving_default"]})
+    assert repeated(plain) < 1e-6
+    assert repeated(replace(plain, folder=tmp_path / "port")) > 0.1
+
+
+def repeated(subject: Subject) -> float:
+    """The largest difference of a second run, as `verify` measures it."""
+    module, pixels = runners.module("saved_model"), small.case("plain").images
+    runner = module.open(subject, "cpu", "float32")
+    job = {"batch": 2, "batches": [1], "device": "cpu"}
+    found = measuring.noise(measuring.Opened(job, module, subject, runner, pixels, runner(pixels)))
+    return found["noise"]["repeat"]["max"]
+
+
 def test_where_the_oracle_has_no_gradient_none_is_compared() -> None:
     truth = {"conv_root/kernel": np.array([1.0, np.nan, 2.0]), "head/bias": np.array([np.nan, np.nan])}
     found = {"conv_root/kernel": np.array([1.0, 7.0, 2.0]), "head/bias": np.zeros(2)}

@@ -18,7 +18,7 @@ GATES = {
     "semantic": "RMS difference from the oracle in float64, relative to the spread",
     "numeric": "RMS error to the oracle, relative to the spread",
     "flips": "images whose best output is another without their error explaining it",
-    "repeat": "largest difference of a second run, relative to the spread",
+    "repeat": "largest difference of a second run, or of another way to call the artifact, relative to the spread",
     "batches": "largest difference in batches of another size, relative to the spread",
     "gradients": "RMS error of the worst part's gradient, relative to its own RMS",
     "semantic_gradients": "RMS difference of the worst part's gradient in float64, relative to its own RMS",

@@ -2,6 +2,7 @@
 
     VERSIONS: dict[str, str]                            of the framework
     open(subject, device, precision) -> Runner          ready to run; EnvironmentFault, AssetError
+    ways(subject, device) -> list[Runner]               others by which clients call the artifact, all to agree with it
     weights(subject) -> Params                          the artifact's own, under the checkpoint's names and axes
     semantic(subject, images) -> tuple[Logits, str]     in float64, and what was run
     labels(subject) -> list[str] | None                 what the artifact calls its classes; None where it can't

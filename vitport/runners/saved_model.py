@@ -29,6 +29,20 @@ def open(subject: Subject, device: str, precision: str) -> Runner:
     return Runner("TensorFlow", device, loaded.infer, precision, lambda: facts(dtypes or {"float32"}, device))
 
 
+def ways(subject: Subject, device: str) -> list[Runner]:
+    """`__call__`, which Keras and TF-Hub use, as it is and in both modes; none has dropout, so all must agree."""
+    model = saved_model.read(subject.folder, device)
+
+    def called(**mode: bool) -> Runner:
+        def infer(images: Images) -> tuple[Logits, str]:
+            result = model(tf.constant(images), **mode)
+            return result.numpy(), saved_model.reported(result)
+
+        return Runner("TensorFlow", device, infer)
+
+    return [called(), called(training=False), called(training=True)]
+
+
 def facts(dtypes: set[str], device: str) -> dict[str, str]:
     """What TensorFlow says of itself, and the types of the weights; 0 threads are as many as it likes."""
     tf32 = tf.config.experimental.tensor_float_32_execution_enabled()

@@ -21,7 +21,8 @@ INSIDE = re.compile(
     r"|DestroyResourceOp|Resource(Gather(Nd)?|StridedSliceAssign)|StatefulPartitionedCall|If|While|Case|Assert|Stack\w*"
     r"|XlaCallModule|TensorArray\w*|Random(Uniform(Int)?|StandardNormal|Shuffle)|StatelessRandomGetAlg|TemporaryVariable)"
 )
-"""Of the operations with side effects those that stay within the model: variables, calls (of jax2tf's programs too), loops, dropout."""
+"""Of the operations with side effects those that stay within the model: variables, calls, loops, dropout, and what
+jax2tf makes of a program."""
 
 RESTORES = {"RestoreV2", "ShardedFilename"}
 """How a model without an object graph reads its own variables when it is loaded."""
