@@ -1,5 +1,6 @@
 """Folders of temporary files: one's own, and none that a killed run left behind."""
 
+import errno
 import os
 import signal
 import subprocess
@@ -136,3 +137,25 @@ def test_without_locks_a_folder_is_there_all_the_same(parent: Path, monkeypatch:
         assert place.exists()
         assert left.exists()
     assert not place.exists()
+
+
+SHORT = {
+    "a full disk": OSError(errno.ENOSPC, "No space left on device"),
+    "NumPy's count": OSError("49152 requested and 5088 written"),
+    "a limit": OSError(errno.EFBIG, "File too large"),
+}
+
+
+@pytest.mark.parametrize("why", SHORT)
+def test_no_room_in_it_is_said_with_what_helps(parent: Path, why: str) -> None:
+    with pytest.raises(OutputError, match=r"has no room \(.*; let TMPDIR name another place"), temporary.folder():
+        raise SHORT[why]
+    assert not list(parent.iterdir())
+
+
+def test_another_error_is_nobody_elses(parent: Path) -> None:
+    elsewhere = OSError(errno.ENOSPC, "No space left on device", "/elsewhere/file")
+    for error in (elsewhere, OSError(errno.EIO, "I/O error")):
+        with pytest.raises(OSError, match=error.strerror) as raised, temporary.folder():
+            raise error
+        assert raised.value is error

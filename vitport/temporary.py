@@ -5,6 +5,7 @@ mark that can be locked is nobody's, and the next run removes it.
 """
 
 import contextlib
+import errno
 import fcntl
 import os
 import shutil
@@ -17,13 +18,18 @@ from vitport.errors import OutputError, what_the_system_says
 PREFIX = "vitport-run-"
 """Of the folder's name, in the system's folder for temporary files (`TMPDIR`)."""
 
+FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+
 MARK = ".vitport-run"
 """A file in it: by their name alone no folders are taken for ours."""
 
 
 @contextlib.contextmanager
 def folder() -> Iterator[Path]:
-    """A folder of this process alone, empty but for the mark, gone afterwards. OutputError where none can be made."""
+    """A folder of this process alone, empty but for the mark, gone afterwards.
+
+    OutputError where none can be made, or what is written to it finds no room.
+    """
     try:
         _sweep(Path(tempfile.gettempdir()))
         place = Path(tempfile.mkdtemp(prefix=PREFIX))
@@ -35,7 +41,18 @@ def folder() -> Iterator[Path]:
             _lock(place, fcntl.LOCK_EX, stack)
             (place / MARK).touch()
         stack.callback(shutil.rmtree, place, ignore_errors=True)
-        yield place
+        try:
+            yield place
+        except OSError as error:
+            if not _without_room(error) or (error.filename and not Path(error.filename).is_relative_to(place)):
+                raise
+            why = what_the_system_says(error)
+            raise OutputError(f"{place} has no room ({why}); let TMPDIR name another place") from error
+
+
+def _without_room(error: OSError) -> bool:
+    """A full disk, a quota or a limit; NumPy counts what it could not write, and has no number for it."""
+    return error.errno in FULL or (error.errno is None and "requested and" in str(error))
 
 
 def _sweep(parent: Path) -> None:

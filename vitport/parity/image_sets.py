@@ -65,6 +65,8 @@ def write(
         raise UsageError(f"--images {source}: neither `seeded` nor `golden` nor a folder of pictures nor a .npy file")
     files = pictures(place)
     pixels = np.lib.format.open_memmap(path, "w+", np.float32, (len(files), resolution, resolution, images.CHANNELS))
+    with path.open("r+b") as whole:  # a mapped page for which the disk has no room would be a SIGBUS
+        os.posix_fallocate(whole.fileno(), 0, path.stat().st_size)
     bad = []
     for index, file in enumerate(files):
         try:
