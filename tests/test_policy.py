@@ -91,6 +91,15 @@ def test_rules_of_a_manifest_come_last() -> None:
     assert (both.name, both.rule("numeric", TODAY, **RUN).limit) == ("default + s16", 5)
 
 
+def test_what_runs_go_without_is_required_by_nobody_and_limited_as_before() -> None:
+    needed = Rule(gate="gradients", limit=7, because="x", expires="2030-01-01")
+    less = policy.without(policy.with_rules(policy.read(), "s16", [needed]), ("gradients", "semantic"), "answers")
+    rule = less.rule("gradients", TODAY, **RUN)
+    assert (less.name, rule.required, rule.limit) == ("default + s16 without answers", False, 7)
+    assert less.rule("semantic", TODAY, **RUN).required is False
+    assert less.rule("weights", TODAY, **RUN).required is True
+
+
 MISTAKES = {
     "rules: [{gate: numerc, limit: 3, because: x}]": "3:10: rules[0].gate: must be",
     "rules: [{gate: numeric, because: x}]": "rules[0].limit: this field is required",

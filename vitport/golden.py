@@ -2,7 +2,7 @@
 
 `make` asks the oracle once, where the checkpoint is. `check` runs the artifacts in whatever backends are there and
 judges them by the answers: nonfinite, numeric, flips, repeat and batches. Whether weights are the checkpoint's to the
-bit, and the semantic lane, need the checkpoint: that is `vitport verify`.
+bit, the semantic lane and gradients need the checkpoint: that is `vitport verify`.
 """
 
 from collections.abc import Sequence
@@ -21,7 +21,6 @@ from vitport.parity import golden_file, image_sets, policy
 from vitport.parity.assembling import Case, Outcome, report_of
 from vitport.parity.bench import Bench
 from vitport.parity.comparison import Truth, number
-from vitport.parity.gate_rules import Rule
 from vitport.parity.golden_file import Answers, Golden
 from vitport.parity.judging import judged
 from vitport.parity.outputs_store import Store
@@ -29,10 +28,8 @@ from vitport.parity.report_schema import File, Report, Spread
 from vitport.parity.trials import Asked, Trial, plan
 from vitport.verify import TIMEOUT, attempt, references, whole
 
-WITHOUT_CHECKPOINT = tuple(
-    Rule(gate=gate, limit=0, required=False, because="needs the checkpoint, which a golden check does without")
-    for gate in ("weights", "semantic")
-)
+UNMEASURED = ("weights", "labels", "preprocessing", "semantic", "gradients", "semantic_gradients")
+"""Gates on what is held to the checkpoint, or to Flax, and not to answers alone."""
 
 SIZES = (1, 2)
 """Images at a time, and then both at once."""
@@ -101,8 +98,8 @@ def check_golden(request: Request, watch: Watch) -> Report:
         outcomes = [Outcome(trial, attempt(bench, trial, SIZES, ("noise",))) for trial in trials]
         checkpoint = File(path=str(request.path), sha256=golden.checkpoint)
         case = Case(port, request.command, out, listed, checkpoint, bench.pictures, named=bool(request.backends))
-        rules = policy.with_rules(policy.read(), "golden check", (*WITHOUT_CHECKPOINT, *port.gates.overrides))
-        return judged(report_of(case, outcomes, truths, spreads), rules)
+        rules = policy.with_rules(policy.read(), port.name, port.gates.overrides)
+        return judged(report_of(case, outcomes, truths, spreads), policy.without(rules, UNMEASURED, "the checkpoint"))
 
 
 def _trials(request: Request, golden: Golden, listed: dict, out: Path) -> list[Trial]:

@@ -32,7 +32,6 @@ from vitport.manifest import Manifest
 from vitport.parity import image_sets, judging, policy
 from vitport.parity.bench import Bench, Errand, Result
 from vitport.parity.comparison import Truth, number
-from vitport.parity.gate_rules import Rule
 from vitport.parity.outputs_store import Store
 from vitport.parity.report_schema import Judgement, Report, Spread
 from vitport.parity.run_report import did_not_run, ran
@@ -47,13 +46,8 @@ IMAGES, BATCH, BATCHES = 3, 3, (1,)
 MEASURES = ("noise", "weights", "labels", "preprocessing", "semantic")
 """What is measured beside the outputs."""
 
-WITHOUT_GRADIENTS = Rule(
-    gate="semantic_gradients",
-    limit=0.0,
-    required=False,
-    because="Faults are planted in what is returned; tests/test_runners.py stops a gradient.",
-)
-"""The default policy would miss them."""
+UNMEASURED = ("gradients", "semantic_gradients")
+"""Faults are planted in what is returned; `tests/test_runners.py` stops a gradient."""
 
 PATIENCE = 5.0
 """Seconds after which a child that hangs is stopped: NumPy takes one."""
@@ -184,7 +178,7 @@ class _Lab:
         truths, spreads = verify.references(self._bench, (VARIANT,))
         self._truth: Truth = truths[VARIANT]
         self._spread: Spread = spreads[VARIANT]
-        self._rules = policy.with_rules(policy.read(), "selftest", [WITHOUT_GRADIENTS])
+        self._rules = policy.without(policy.read(), UNMEASURED, "gradients")
 
     def backends(self, names: Sequence[str], wanted: set[str] | None) -> Iterator[Row]:
         """Every fault in every backend, two backends at a time."""

@@ -1,13 +1,13 @@
 """What a verification must keep: a list of rules, read from `policies/default.yaml`, a user's file and the manifest.
 
-Policy is data. `read` gives the default with a file's rules after it, `with_rules` adds a manifest's; `judging.py`
-applies them.
+Policy is data. `read` gives the default with a file's rules after it, `with_rules` adds a manifest's, `without` excuses
+runs from what they can't have; `judging.py` applies them.
 """
 
 import hashlib
 import json
 import os
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
 from datetime import date
 from pathlib import Path
@@ -85,6 +85,15 @@ def read(path: Path | None = None) -> Policy:
 def with_rules(policy: Policy, name: str, rules: Sequence[Rule]) -> Policy:
     """The policy with a manifest's rules after its own."""
     return replace(policy, name=f"{policy.name} + {name}", rules=(*policy.rules, *rules)) if rules else policy
+
+
+def without(policy: Policy, gates: Collection[str], why: str) -> Policy:
+    """The policy for runs that can't have numbers for some gates: those are required no more, whoever's rule it is.
+
+    What was measured all the same is held to the same limits. why: what the runs go without, for the name.
+    """
+    rules = tuple(rule.model_copy(update={"required": False}) if rule.gate in gates else rule for rule in policy.rules)
+    return replace(policy, name=f"{policy.name} without {why}", rules=rules)
 
 
 def _expired(rule: Rule, today: date) -> bool:
