@@ -1,14 +1,18 @@
 """Golden files: a kilobyte that tells a faithful artifact from another, without checkpoint or JAX."""
 
 import json
+import os
 from pathlib import Path
 
 import numpy as np
 import pytest
 from runs import DIGITS, convert, succeed
 
-from vitport.errors import AssetError
+from vitport import golden as story
+from vitport.errors import AssetError, CheckpointError, OutputError
 from vitport.parity import golden_file
+from vitport.parity.comparison import Truth
+from vitport.parity.report_schema import Spread
 
 COMMITTED = golden_file.place(DIGITS)
 
@@ -65,6 +69,51 @@ def test_artifacts_of_another_checkpoint_are_not_compared(artifacts: Path, tmp_p
     assert "the golden file is of 000000000000" in done.stderr
 
 
+def test_a_variant_without_answers_is_no_pass(artifacts: Path, tmp_path: Path) -> None:
+    facts = json.loads(COMMITTED.read_text())
+    del facts["variants"]["features"]
+    less = tmp_path / "digits.json"
+    less.write_text(json.dumps(facts))
+    named = ("--golden", less, "--cache", tmp_path, "--backends", "onnx", "--json")
+    done = golden("check", DIGITS, "--artifacts", artifacts, *named)
+    judgement = json.loads(done.stdout)["judgement"]
+    assert (done.returncode, judgement["verdict"]) == (5, "NOT RUN")
+    assert judgement["runs"] == {"onnx/classifier/float32/cpu": "PASS", "onnx/features/float32/cpu": "NOT RUN"}
+    assert any("has no answers of this variant" in gate["reason"] for gate in judgement["gates"])
+
+
+def test_the_file_of_another_manifest_is_not_compared(artifacts: Path, tmp_path: Path) -> None:
+    other = tmp_path / "digits.json"
+    other.write_text(json.dumps({**json.loads(COMMITTED.read_text()), "name": "s16"}))
+    done = golden("check", DIGITS, "--artifacts", artifacts, "--golden", other)
+    assert (done.returncode, "is of the manifest s16, not of digits" in done.stderr) == (3, True)
+
+
+def test_a_place_that_can_not_be_is_known_before_the_oracle_runs() -> None:
+    done = golden("make", DIGITS, "--golden", "/dev/null/x/g.json")
+    assert (done.returncode, "the folder of /dev/null/x/g.json can't be made" in done.stderr) == (7, True)
+    assert "oracle" not in done.stderr
+
+
+def test_a_folder_that_is_read_only_is_an_output_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(os, "access", lambda path, mode: False)
+    with pytest.raises(OutputError, match="can't be written, so no golden file g"):
+        story._prepare(tmp_path / "new" / "g.json")
+
+
+@pytest.mark.parametrize(
+    ("scale", "numbers"),
+    [(1.0, {"yardstick": None}), (1.0, {"yardstick": 0.1}), (1.0, {"definition": None}), (1e39, {})],
+    ids=["NaN in float32", "rough", "NaN in the definition", "beyond float32"],
+)
+def test_no_file_is_made_of_answers_that_measure_nothing(scale: float, numbers: dict) -> None:
+    outputs = np.arange(20.0).reshape(2, 10) * scale
+    truth = Truth(outputs, ("a", "b"), None, True, outputs)
+    spread = Spread(**{"spread": 1.0, "definition": 1e-15, "yardstick": 1e-7, **numbers}, jax={})
+    with pytest.raises(CheckpointError, match="the classifier outputs of this checkpoint"):
+        story._answers("classifier", truth, spread)
+
+
 DAMAGE = {
     "no file": None,
     "no JSON": "{",
@@ -73,6 +122,7 @@ DAMAGE = {
     "values cut": {"variants": {"classifier": {"values": "AAAA"}}},
     "values of another alphabet": {"variants": {"classifier": {"values": "!!!!"}}},
     "NaN in values": {"variants": {"classifier": {"values": golden_file.encode(np.full((2, 10), np.nan))}}},
+    "a yardstick that lets everything pass": {"variants": {"classifier": {"yardstick": 1e9}}},
     "negative yardstick": {"variants": {"classifier": {"yardstick": -1.0}}},
     "more rows in one variant": {"variants": {"classifier": {"values": golden_file.encode(np.zeros((3, 10)))}}},
     "unknown variant": {"variants": {"other": {}}},

@@ -5,16 +5,19 @@ judges them by the answers: nonfinite, numeric, flips, repeat and batches. Wheth
 bit, the semantic lane and gradients need the checkpoint: that is `vitport verify`.
 """
 
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+
+import numpy as np
 
 from vitport import artifacts, assets, lock, manifest, temporary
 from vitport.appearing import appearing
 from vitport.architectures import Architecture
 from vitport.assets import Asset
 from vitport.backend_table import BACKENDS
-from vitport.errors import AssetError, UsageError
+from vitport.errors import AssetError, CheckpointError, OutputError, UsageError
 from vitport.formats import ORACLE_PACKAGES, require
 from vitport.jobs import Watch
 from vitport.parity import golden_file, image_sets, policy
@@ -25,6 +28,8 @@ from vitport.parity.golden_file import Answers, Golden
 from vitport.parity.judging import judged
 from vitport.parity.outputs_store import Store
 from vitport.parity.report_schema import File, Report, Spread
+from vitport.parity.run_report import did_not_run
+from vitport.parity.run_schema import Run
 from vitport.parity.trials import Asked, Trial, plan
 from vitport.verify import TIMEOUT, attempt, references, whole
 
@@ -61,6 +66,7 @@ def make(request: Request, watch: Watch, fetched: assets.Progress | None = None)
     if request.resolution:
         port = manifest.with_resolution(port, request.resolution)
     require("the oracle", ORACLE_PACKAGES)
+    _prepare(request.path)
     asset = lock.checkpoint(port, request.asset, watch, fetched, request.cache, request.offline)
     with temporary.folder() as folder:
         bench = _bench(folder, port.architecture, request, watch, asset)
@@ -71,12 +77,21 @@ def make(request: Request, watch: Watch, fetched: assets.Progress | None = None)
         checkpoint=asset.sha256,
         resolution=port.architecture.resolution,
         images=bench.pictures.sha256,
-        variants={variant: _answers(truths[variant], spreads[variant]) for variant in port.variants},
+        variants={variant: _answers(variant, truths[variant], spreads[variant]) for variant in port.variants},
     )
-    request.path.parent.mkdir(parents=True, exist_ok=True)
     with appearing(request.path) as file:
         file.write(golden_file.text(golden).encode())
     return request.path
+
+
+def _prepare(path: Path) -> None:
+    """Makes the folder of a golden file, so that a bad place is known before the oracle runs. Raises OutputError."""
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise OutputError(f"the folder of {path} can't be made: {error.strerror}") from error
+    if not os.access(path.parent, os.W_OK):
+        raise OutputError(f"{path.parent} can't be written, so no golden file {path.name}")
 
 
 def check_golden(request: Request, watch: Watch) -> Report:
@@ -86,6 +101,8 @@ def check_golden(request: Request, watch: Watch) -> Report:
     """
     port, golden = manifest.read(request.manifest), golden_file.read(request.path)
     out = request.artifacts or artifacts.home(port.name)
+    if golden.name != port.name:
+        raise AssetError(f"{request.path} is of the manifest {golden.name}, not of {port.name}")
     listed = _belonging(whole(out, watch), golden, out)
     port = manifest.with_resolution(port, golden.resolution)
     trials = _trials(request, golden, listed, out)
@@ -99,15 +116,32 @@ def check_golden(request: Request, watch: Watch) -> Report:
         checkpoint = File(path=str(request.path), sha256=golden.checkpoint)
         case = Case(port, request.command, out, listed, checkpoint, bench.pictures, named=bool(request.backends))
         rules = policy.with_rules(policy.read(), port.name, port.gates.overrides)
-        return judged(report_of(case, outcomes, truths, spreads), policy.without(rules, UNMEASURED, "the checkpoint"))
+        report = report_of(case, outcomes, truths, spreads)
+    report = report.model_copy(update={"runs": [*report.runs, *_unanswered(request, golden, listed, out)]})
+    return judged(report, policy.without(rules, UNMEASURED, "the checkpoint"))
 
 
 def _trials(request: Request, golden: Golden, listed: dict, out: Path) -> list[Trial]:
     """Of every backend that runs an artifact which is there; those that the command names are required."""
+    trials = _planned(request, tuple(golden.variants), golden, listed, out)
+    return [replace(trial, required=bool(request.backends)) for trial in trials]
+
+
+def _unanswered(request: Request, golden: Golden, listed: dict, out: Path) -> list[Run]:
+    """Of artifacts whose variant has no answers. They are required: what nobody checked is no pass."""
+    made = {entry["variant"] for entry in listed["artifacts"]}
+    unknown = tuple(sorted(made - golden.variants.keys()))
+    if not unknown:
+        return []
+    problem = AssetError(f"{request.path} has no answers of this variant; make it again: vitport golden make")
+    trials = _planned(request, unknown, golden, listed, out)
+    return [did_not_run(replace(trial, required=True), problem) for trial in trials]
+
+
+def _planned(request: Request, variants: tuple[str, ...], golden: Golden, listed: dict, out: Path) -> list[Trial]:
     there = {entry["format"] for entry in listed["artifacts"]}
     able = [name for name, row in BACKENDS.items() if row.artifact in there]
-    asked = Asked(request.backends or able, tuple(golden.variants), (), (), out, listed, golden.checkpoint)
-    return [replace(trial, required=bool(request.backends)) for trial in plan(asked)]
+    return plan(Asked(request.backends or able, variants, (), (), out, listed, golden.checkpoint))
 
 
 def _bench(folder: Path, architecture: Architecture, request: Request, watch: Watch, asset: Asset | None) -> Bench:
@@ -118,7 +152,16 @@ def _bench(folder: Path, architecture: Architecture, request: Request, watch: Wa
     return Bench(architecture, asset, folder, pictures, path, store, watch, request.timeout)
 
 
-def _answers(truth: Truth, spread: Spread) -> Answers:
+def _answers(variant: str, truth: Truth, spread: Spread) -> Answers:
+    """Raises CheckpointError where float32 can't hold the answers, or is no measure for them."""
+    rough = spread.yardstick is None or not spread.yardstick <= golden_file.ROUGHEST
+    with np.errstate(over="ignore"):
+        held = np.isfinite(truth.outputs.astype(np.float32)).all()
+    if rough or spread.definition is None or not held:
+        raise CheckpointError(
+            f"the {variant} outputs of this checkpoint can't be had in float32 to {golden_file.ROUGHEST:g} of their "
+            "spread, so there are no answers that an artifact could be held to"
+        )
     return Answers(
         columns=truth.outputs.shape[1],
         values=golden_file.encode(truth.outputs),

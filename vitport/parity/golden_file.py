@@ -20,6 +20,9 @@ from vitport.manifest_types import Sha256
 FOLDER = "golden"
 """Beside the manifests."""
 
+ROUGHEST = 1e-3
+"""Of yardsticks: good float32 is off by 1e-7 to 1e-5 of the spread, and what an artifact may be off is a multiple."""
+
 
 class _Model(BaseModel):
     model_config = ConfigDict(frozen=True, strict=True, extra="forbid")
@@ -32,7 +35,7 @@ class Answers(_Model):
     """Classes, or width of the pre-logits."""
     values: str
     """float32, little-endian, row by row, in base64."""
-    yardstick: Annotated[float, Field(ge=0, allow_inf_nan=False)]
+    yardstick: Annotated[float, Field(ge=0, le=ROUGHEST, allow_inf_nan=False)]
     """RMS error of a good float32 implementation, relative to the spread."""
     definition: Annotated[float, Field(ge=0, allow_inf_nan=False)]
     """RMS difference of the shared definition in float64, relative to the spread."""
