@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from vitport import convert, npz
+from vitport import convert, npz, wording
 from vitport.errors import EXIT_CODES
 
 ROOT = Path(__file__).parents[1]
@@ -243,3 +243,30 @@ def test_synthesize_where_nothing_can_be_written(path):
     assert (done.returncode, done.stdout) == (7, "")
     assert done.stderr.startswith("vitport: ") or "\nvitport: " in done.stderr
     assert "Traceback" not in done.stderr
+
+
+OUTSIDE = ("a\n::error title=pwn::x.png", "::stop-commands::pwn.png", "a\r\x1b[31mb.png", "##[error]x.png")
+
+
+def test_names_from_outside_are_no_commands_of_a_log_or_a_terminal(tmp_path):
+    for name in OUTSIDE:
+        (tmp_path / name).write_bytes(b"")
+    pictures = ("--images", ".", "--report", "report", "--quiet", "--debug")
+    done = vitport("verify", ROOT / "manifests" / "digits.yaml", "--backends", "flax", *pictures, cwd=tmp_path)
+    assert done.returncode == 3
+    assert "4 of 4 pictures can't be used" in done.stderr
+    assert not [line for line in done.stderr.split("\n") if line.lstrip().startswith("::") or "##[" in line]
+    assert not set(done.stderr) & {"\r", "\x1b"}
+
+
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [
+        ("one\n  two\tthree", "one\n  two\tthree"),
+        ("a\n \t::error::b\nc::d", "a\n \t\\::error::b\nc::d"),
+        ("a\x0b::b\u2028::c\x85\x9b1m\u202e\udcff", r"a\x0b::b\u2028::c\x85\x9b1m\u202e\udcff"),
+        ("said ##[error]x", r"said ##\[error]x"),
+    ],
+)
+def test_text_of_several_lines_keeps_them_and_does_nothing_else(text, shown):
+    assert wording.harmless(text) == shown

@@ -14,7 +14,7 @@ from types import TracebackType
 from typing import Any
 
 from vitport.fields import shortened, shown
-from vitport.wording import one_line
+from vitport.wording import harmless, one_line
 
 MEGABYTE = 1e6
 
@@ -50,7 +50,9 @@ class Progress:
             self._live = _live()
             self._live.start()
         if self._live is None:
-            print(f"{time.monotonic() - self._started:7.1f} s  {part:<26}  {text}", file=sys.stderr, flush=True)
+            print(
+                f"{time.monotonic() - self._started:7.1f} s  {part:<26}  {one_line(text)}", file=sys.stderr, flush=True
+            )
         else:
             if part not in self._parts:
                 self._parts[part] = self._live.add_task(text, part=part, total=1)
@@ -176,9 +178,9 @@ def verification(report: Any, folder: Path | None = None) -> None:
             print(f"  | {one_line(line, WIDEST)}")
     for run in report.runs:
         if run.diagnosis:
-            print(f"\n{run.id}: {run.diagnosis}")
+            print(f"\n{run.id}: {one_line(run.diagnosis)}")
     fed, page = report.identity.images, f"; {folder}/report.html" if folder else ""
-    print(f"\n{judgement.verdict}  {report.name}, {_many(fed.count, 'image')} ({fed.source}){page}")
+    print(f"\n{judgement.verdict}  {report.name}, {_many(fed.count, 'image')} ({one_line(fed.source)}){page}")
     print(
         "RMS, max: of the difference from Flax in float64; RMS in millionths of the outputs' spread, max in their unit."
     )
@@ -296,7 +298,7 @@ def catalogue(rows: Sequence) -> None:
     )
     for row in rows:
         if row.problem:
-            print(row.problem, file=sys.stderr)
+            print(harmless(row.problem), file=sys.stderr)
 
 
 def locked(rows: Sequence) -> None:
@@ -307,7 +309,7 @@ def locked(rows: Sequence) -> None:
     table(("manifest", "state", "MB", "SHA-256"), cells, text=("manifest", "state", "SHA-256"))
     for row in rows:
         if row.problem:
-            print(f"{row.name}: {row.problem}; run: vitport lock", file=sys.stderr)
+            print(f"{row.name}: {harmless(row.problem)}; run: vitport lock", file=sys.stderr)
 
 
 def cached(rows: Sequence) -> None:

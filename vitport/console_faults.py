@@ -4,6 +4,7 @@ import math
 from typing import Any
 
 from vitport.console import table
+from vitport.wording import harmless
 
 BAR, DECADES = 24, 8
 """Characters of a full bar, and the powers of ten above rounding that fill it."""
@@ -28,7 +29,7 @@ def bisection(outcome: Any) -> None:
         text=("step", "", "error over rounding"),
     )
     where = f"first divergence at {outcome.first}" if outcome.first else "no divergence"
-    print(f"\n{outcome.suspect} ({outcome.variant}) beside {outcome.against}: {where}.\n{outcome.cause}")
+    print(f"\n{outcome.suspect} ({outcome.variant}) beside {outcome.against}: {where}.\n{harmless(outcome.cause)}")
     print(
         f"\nerror: RMS difference over the step's own spread, of {outcome.how}. rounding: the same of NumPy in float32."
     )

@@ -6,6 +6,9 @@ import re
 SPECIAL = re.compile(r"[\\`*\[\]~$#]|\b_|_\b|(?<=_)_")
 """What Markdown would read as markup within a line; `<`, `>`, `&` and `|` become entities instead."""
 
+COMMAND = re.compile(r"(?m)(?P<before>^[^\S\n]*(?=::)|##(?=\[))")
+"""Where a backslash takes a workflow command its meaning."""
+
 ENTITIES = str.maketrans({"<": "&lt;", ">": "&gt;", "&": "&amp;", "|": "&#124;"})
 
 SUPERSCRIPT = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
@@ -16,6 +19,20 @@ def one_line(words: object, limit: int = 1000) -> str:
     printable = "".join(letter if letter.isprintable() else " " for letter in str(words)[: 2 * limit])
     line = " ".join(printable.split())
     return line if len(line) <= limit else f"{line[: limit - 1].rstrip()}…"
+
+
+def harmless(text: object) -> str:
+    """Text of several lines for a terminal or a log: no line does more there than be read.
+
+    Names from outside may be in it. Control characters and lone surrogates are escaped, and a line is no workflow
+    command, which GitHub takes from any output: `::` at the beginning, `##[` anywhere.
+    """
+    lines = "".join(letter if letter.isprintable() or letter in "\n\t" else _escaped(letter) for letter in str(text))
+    return COMMAND.sub(r"\g<before>\\", lines)
+
+
+def _escaped(letter: str) -> str:
+    return letter.encode("unicode_escape").decode("ascii")
 
 
 def micro(value: float | None) -> str:

@@ -1,6 +1,7 @@
 """The group that every command joins, and what all commands share: errors to exit codes, signals to interruptions."""
 
 import errno
+import io
 import json
 import os
 import re
@@ -28,6 +29,7 @@ from vitport.errors import (
     UsageError,
     VitportError,
 )
+from vitport.wording import harmless
 
 EPILOG = "\b\nExit codes:\n" + "\n".join(f"  {code:<4}{meaning}" for code, meaning in EXIT_CODES.items())
 
@@ -97,11 +99,13 @@ def _tell(error: BaseException, words: list[str]) -> int:
     """Says what went wrong, to people on standard error and with `--json` to programs on standard output too."""
     code, sentence = _meaning(error)
     if _asked("--debug", words) and not isinstance(error, click.ClickException):
-        traceback.print_exception(error)
+        click.echo(harmless("".join(traceback.format_exception(error))), err=True, nl=False)
     if isinstance(error, click.ClickException):
-        error.show()
+        shown = io.StringIO()
+        error.show(shown)
+        click.echo(harmless(shown.getvalue()), err=True, nl=False)
     else:
-        click.echo(f"vitport: {sentence}", err=True)
+        click.echo(f"vitport: {harmless(sentence)}", err=True)
     if _asked("--json", words):
         facts = {"code": code, "kind": EXIT_CODES[code].partition(":")[0], "message": sentence}
         with suppress(OutputError):

@@ -15,6 +15,7 @@ import numpy as np
 from vitport import images
 from vitport.arrays import Images
 from vitport.errors import AssetError, UsageError
+from vitport.fields import shown
 
 SEEDED, GOLDEN = "seeded", "golden"
 
@@ -106,17 +107,18 @@ def decode(path: Path, resolution: int) -> np.ndarray:
     from PIL import Image, UnidentifiedImageError
 
     Image.MAX_IMAGE_PIXELS = None  # what is too large is said below, before anything is decoded
+    name = shown(str(path))
     if path.exists() and not path.is_file():
-        raise AssetError(f"{path}: {'a link to a folder; copy it' if path.is_dir() else 'no file'}")
+        raise AssetError(f"{name}: {'a link to a folder; copy it' if path.is_dir() else 'no file'}")
     try:
         with Image.open(path) as picture:
             if picture.width * picture.height > MOST_PIXELS:
-                raise AssetError(f"{path}: {picture.width} x {picture.height} pixels are too many")
+                raise AssetError(f"{name}: {picture.width} x {picture.height} pixels are too many")
             if picture.mode.startswith(DEEP):
-                raise AssetError(f"{path}: its pixels have more than 8 bits (mode {picture.mode}); convert it first")
+                raise AssetError(f"{name}: its pixels have more than 8 bits (mode {picture.mode}); convert it first")
             return images.squash(np.asarray(picture.convert("RGB")), resolution)
     except (OSError, ValueError, SyntaxError, UnidentifiedImageError) as error:
-        raise AssetError(f"{path}: {str(error).partition(chr(10))[0]:.200}") from error
+        raise AssetError(f"{name}: {str(error).partition(chr(10))[0]:.200}") from error
 
 
 def _array(path: Path, resolution: int) -> Images:
