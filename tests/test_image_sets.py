@@ -47,6 +47,15 @@ def test_pictures_are_read_in_the_order_of_their_paths_and_squashed_as_published
     assert made.labels is None
 
 
+def test_a_name_that_is_no_utf8_becomes_an_id_that_a_report_can_hold(tmp_path: Path) -> None:
+    picture(tmp_path / os.fsdecode(b"p\xfe") / os.fsdecode(b"bad\xff.png"))
+    made = write(tmp_path / os.fsdecode(b"p\xfe"), tmp_path)
+    assert made.ids == (r"bad\xff.png",)
+    assert made.source == rf"{tmp_path}/p\xfe"
+    np.save(tmp_path / os.fsdecode(b"a\xff.npy"), np.zeros((1, 32, 32, 3), np.float32))
+    assert write(tmp_path / os.fsdecode(b"a\xff.npy"), tmp_path).ids == (r"a\xff.npy-0000",)
+
+
 @pytest.mark.parametrize("mode", ["L", "P", "RGBA", "CMYK", "1"])
 def test_every_kind_of_picture_becomes_three_colours(tmp_path: Path, mode: str) -> None:
     path = picture(tmp_path / "p" / "x.tif", mode)

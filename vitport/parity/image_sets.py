@@ -61,7 +61,7 @@ def write(
     place = Path(source)
     if place.is_file() and place.suffix == ".npy":
         pixels = _array(place, resolution)
-        return _save(source, path, pixels, [f"{place.name}-{i:04}" for i in range(len(pixels))])
+        return _save(_text(source), path, pixels, [f"{_text(place.name)}-{i:04}" for i in range(len(pixels))])
     if not place.is_dir():
         raise UsageError(f"--images {source}: neither `seeded` nor `golden` nor a folder of pictures nor a .npy file")
     files = pictures(place)
@@ -78,8 +78,8 @@ def write(
             tell(index + 1, len(files))
     if bad:
         raise AssetError("\n".join([f"{len(bad)} of {len(files)} pictures can't be used:", *_few(bad)]))
-    ids = [file.relative_to(place).as_posix() for file in files]
-    return ImageSet(source, path, tuple(ids), _classes(ids, labels), images.digest(pixels))
+    ids = [_text(file.relative_to(place).as_posix()) for file in files]
+    return ImageSet(_text(source), path, tuple(ids), _classes(ids, labels), images.digest(pixels))
 
 
 def pictures(folder: Path) -> list[Path]:
@@ -96,6 +96,11 @@ def pictures(folder: Path) -> list[Path]:
     if not found:
         raise UsageError(f"{folder} holds no pictures ({', '.join(SUFFIXES)})")
     return found
+
+
+def _text(name: str) -> str:
+    """A file's name as text that a report can hold: bytes that are no UTF-8 become `\\xff`."""
+    return os.fsencode(name).decode("utf-8", "backslashreplace")
 
 
 def _linked(parent: str, folders: Sequence[str]) -> list[str]:
