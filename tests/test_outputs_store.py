@@ -57,3 +57,21 @@ def test_facts_that_are_not_facts_are_no_run(tmp_path: Path, text: str) -> None:
     save(store, "a", tmp_path)
     (tmp_path / "outputs" / "a.json").write_text(text, "latin-1")
     assert store.load("a") is None
+
+
+def test_a_key_is_of_the_environment_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    before = outputs_store.key_of(task="measure")
+    assert outputs_store.key_of(task="measure") == before
+    assert outputs_store.key_of(task="another") != before
+    monkeypatch.setenv("HOME_OF_NOBODY", "x")
+    assert outputs_store.key_of(task="measure") == before
+    monkeypatch.setenv("NVIDIA_TF32_OVERRIDE", "1")
+    assert outputs_store.key_of(task="measure") != before
+
+
+def test_a_key_is_of_all_that_is_installed(monkeypatch: pytest.MonkeyPatch) -> None:
+    before = outputs_store.key_of()
+    outputs_store._makers.cache_clear()
+    monkeypatch.setattr(outputs_store.metadata, "distributions", list)
+    assert outputs_store.key_of() != before
+    outputs_store._makers.cache_clear()

@@ -1,4 +1,4 @@
-"""The machine beneath: its processor and its memory."""
+"""The machine beneath: its processor, its GPUs and its memory."""
 
 import contextlib
 import os
@@ -18,6 +18,12 @@ def processor() -> str:
 def cores() -> int:
     """Processors that this process may use."""
     return len(os.sched_getaffinity(0))
+
+
+def gpus() -> list[str]:
+    """What NVIDIA's driver says of itself and of the GPUs that it knows; empty without it."""
+    told = [Path("/proc/driver/nvidia/version"), *sorted(Path("/proc/driver/nvidia/gpus").glob("*/information"))]
+    return [path.read_text(errors="replace") for path in told if path.is_file()]
 
 
 def memory() -> int:

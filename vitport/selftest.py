@@ -245,7 +245,7 @@ class _Lab:
         facts = {"backend": BACKEND, "variant": VARIANT, "precision": "float32", "port": False, "harm": harm}
         facts |= {"measures": list(MEASURES), "batch": BATCH, "batches": BATCHES}
         try:
-            return self._careless.run(Errand(f"harm.{harm}", "harm", (), facts, {"folder": ""}))
+            return self._careless.run(Errand(f"harm.{harm}", "harm", facts, {"folder": ""}))
         except (BackendError, EnvironmentFault, AssetError, CheckpointError) as problem:
             return problem
 

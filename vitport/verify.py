@@ -224,8 +224,8 @@ def references(bench: Bench, variants: Sequence[str], tf32: bool = False) -> tup
 
     Raises the oracle's error: without it there is no verdict.
     """
-    oracle = bench.run(Errand("oracle", "reference", ORACLE_PACKAGES))
-    standard = bench.run(Errand("yardstick", "standard", ("numpy",), {"tf32": tf32}))
+    oracle = bench.run(Errand("oracle", "reference"))
+    standard = bench.run(Errand("yardstick", "standard", {"tf32": tf32}))
     found = {variant: _reference(bench, oracle, standard, variant) for variant in variants}
     return {name: truth for name, (truth, _) in found.items()}, {name: each for name, (_, each) in found.items()}
 
@@ -273,7 +273,7 @@ def attempt(
         "subject": trial.sha256,
     }
     row = BACKENDS[trial.backend]
-    errand = Errand(trial.id, "measure", row.packages, facts, {"folder": str(trial.folder or "")}, trial.device)
+    errand = Errand(trial.id, "measure", facts, {"folder": str(trial.folder or "")}, trial.device)
     try:
         return bench.run(errand, gradients=row.gradients and "gradients" in facts["measures"] and not trial.port)
     except (BackendError, EnvironmentFault, AssetError, CheckpointError) as problem:

@@ -2,7 +2,7 @@
 
 import secrets
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
@@ -12,7 +12,6 @@ from vitport import artifacts, jobs
 from vitport.architectures import Architecture
 from vitport.assets import Asset
 from vitport.errors import BackendError
-from vitport.formats import ORACLE_PACKAGES
 from vitport.job_arguments import model_arguments
 from vitport.jobs import Job, Watch
 from vitport.parity.image_sets import ImageSet
@@ -32,12 +31,10 @@ class Untrusted(BackendError):
 
 @dataclass(frozen=True, slots=True)
 class Errand:
-    """A job of `measuring.py`. packages: whose versions its outputs depend on. facts: arguments that they depend on.
-    places: arguments that they don't."""
+    """A job of `measuring.py`. facts: arguments that its outputs depend on. places: arguments that they don't."""
 
     name: str
     task: str
-    packages: Sequence[str]
     facts: Mapping = field(default_factory=dict)
     places: Mapping = field(default_factory=dict)
     device: str = "cpu"
@@ -109,11 +106,11 @@ class Bench:
         depends = {**errand.facts, "task": errand.task, "device": errand.device}
         depends["asset"] = self.asset.sha256 if self.asset else ""
         depends |= {"images": self.pictures.sha256, "architecture": asdict(self.architecture)}
-        return key_of(tuple(errand.packages), **depends)
+        return key_of(**depends)
 
     def _gradients(self, variant: str) -> dict:
         """The oracle's, made when they are first needed: they are as large as the checkpoint, and not kept."""
-        errand = Errand(f"gradients.{variant}", "gradients", ORACLE_PACKAGES, {"variant": variant})
+        errand = Errand(f"gradients.{variant}", "gradients", {"variant": variant})
         if variant not in self.gradients:
             self.gradients[variant] = self._child(errand, {})
         return self.gradients[variant]

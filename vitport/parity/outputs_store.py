@@ -1,8 +1,8 @@
 """Outputs of earlier runs, by a digest of everything that they depend on: a second verification takes seconds.
 
 A run's key is made of what was run (hashes of artifact, checkpoint and images), how (backend, precision, device, batch
-sizes), and by what (versions of the packages, the source of vitport, the processor). What is kept carries its own
-hash, and is thrown away where that is wrong.
+sizes), and by what: versions of all packages, the source of vitport, the processor, the GPUs and the variables by which
+frameworks are switched. What is kept carries its own hash, and is thrown away where that is wrong.
 """
 
 import contextlib
@@ -11,6 +11,7 @@ import io
 import json
 import os
 import platform
+import re
 import shutil
 from functools import cache
 from importlib import metadata
@@ -77,25 +78,28 @@ class Store:
                 path.unlink(missing_ok=True)
 
 
-def key_of(packages: tuple[str, ...], **facts: Any) -> str:
-    """SHA-256 of all that outputs depend on. packages: whose versions count. facts: the rest, as JSON has it."""
-    whole = {**facts, "versions": {name: version(name) for name in packages}, **_makers()}
+SWITCHES = re.compile("(XLA|TF|JAX|TORCH|PYTORCH|ORT|OMP|MKL|KMP|GOMP|OPENBLAS|NVIDIA|CUDA|CUDNN|CUBLAS)_")
+"""What the names of variables begin with by which frameworks and their libraries choose kernels and threads."""
+
+
+def key_of(**facts: Any) -> str:
+    """SHA-256 of all that outputs depend on. facts: what was run and how, as JSON has it."""
+    switches = {name: value for name, value in os.environ.items() if SWITCHES.match(name)}
+    whole = {**facts, "switches": switches, **_makers()}
     return hashlib.sha256(json.dumps(whole, sort_keys=True).encode()).hexdigest()
 
 
-def version(package: str) -> str:
-    """Of an installed package, without importing it; empty where it is not installed under that name."""
-    try:
-        return metadata.version(package)
-    except metadata.PackageNotFoundError:
-        return ""
-
-
 @cache
-def _makers() -> dict[str, str]:
-    """The source of vitport, the interpreter and the processor."""
+def _makers() -> dict[str, Any]:
+    """The source of vitport, all that is installed (a framework has builds under many names), and the machine."""
     root = Path(__file__).parents[1]
     digest = hashlib.sha256()
     for path in sorted(root.rglob("*.py")):
         digest.update(path.relative_to(root).as_posix().encode() + path.read_bytes())
-    return {"vitport": digest.hexdigest(), "python": platform.python_version(), "processor": hardware.processor()}
+    return {
+        "vitport": digest.hexdigest(),
+        "python": platform.python_version(),
+        "installed": sorted({f"{each.name}=={each.version}" for each in metadata.distributions()}),
+        "processor": hardware.processor(),
+        "gpus": hardware.gpus(),
+    }
