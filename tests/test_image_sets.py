@@ -1,6 +1,8 @@
 """Images of a verification: the same everywhere, decoded once, and nothing dropped in silence."""
 
 import os
+import struct
+import zlib
 from pathlib import Path
 
 import numpy as np
@@ -94,7 +96,32 @@ def _float(path: Path) -> None:
     Image.fromarray(np.linspace(0, 1, 4096, dtype=np.float32).reshape(64, 64)).save(path, "TIFF")
 
 
+def _avif(path: Path) -> None:
+    head = b"\0\0\0\x1cftypavif\0\0\0\0avifmif1miaf"
+    path.write_bytes(head + bytes(64))
+
+
+def _dds(path: Path) -> None:
+    path.write_bytes(b"DDS " + struct.pack("<7I44x8I20x", 124, 0x1007, 8, 8, 0, 0, 0, 32, 4, 0, 0, 0, 0, 0, 0))
+
+
+def _deep_colours(path: Path) -> None:
+    parts = {
+        b"IHDR": struct.pack(">IIBBBBB", 8, 8, 16, 2, 0, 0, 0),
+        b"IDAT": zlib.compress(bytes(8 * 49)),
+        b"IEND": b"",
+    }
+    chunks = [struct.pack(">I", len(each)) + kind + each for kind, each in parts.items()]
+    sums = [struct.pack(">I", zlib.crc32(chunk[4:])) for chunk in chunks]
+    path.write_bytes(b"\x89PNG\r\n\x1a\n" + b"".join(a + b for a, b in zip(chunks, sums, strict=True)))
+
+
+def _deep_ppm(path: Path) -> None:
+    path.write_bytes(b"P6 8 8 65535\n" + bytes(8 * 8 * 6))
+
+
 BAD = {"html": _html, "empty": _empty, "cut": _cut, "pipe": _pipe, "16 bits": _deep, "float": _float}
+BAD |= {"avif": _avif, "dds": _dds, "16 bits of colours": _deep_colours, "16 bits in a PPM": _deep_ppm}
 
 
 @pytest.mark.parametrize("kind", BAD)

@@ -5,10 +5,12 @@ preprocessing (`images.squash`), in the order of their paths; a class's folder m
 """
 
 import os
+import struct
 import zipfile
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -24,11 +26,27 @@ COUNT = 16
 
 SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".ppm", ".gif", ".tif", ".tiff")
 
+CONTENTS = ("JPEG", "PNG", "WEBP", "BMP", "PPM", "GIF", "TIFF")
+"""What a picture may be, whatever its name: Pillow opens dozens of formats more, by decoders few people look at."""
+
 MOST_PIXELS = 50_000_000
 """Of one picture; a larger one is a bomb or a mistake."""
 
 DEEP = ("I", "F")
 """Pillow's modes of more than 8 bits: its conversion to RGB cuts their values off at 255."""
+
+BROKEN = (
+    OSError,
+    ValueError,
+    SyntaxError,
+    RuntimeError,
+    ArithmeticError,
+    LookupError,
+    TypeError,
+    EOFError,
+    struct.error,
+)
+"""What Pillow's decoders raise of damaged files."""
 
 Tell = Callable[[int, int], None]
 """Told (images done, images in all)."""
@@ -109,21 +127,34 @@ def _linked(parent: str, folders: Sequence[str]) -> list[str]:
 
 def decode(path: Path, resolution: int) -> np.ndarray:
     """One picture, (r, r, 3) float32, as published: colours as stored, no rotation by EXIF. Raises AssetError."""
-    from PIL import Image, UnidentifiedImageError
+    from PIL import Image
 
     Image.MAX_IMAGE_PIXELS = None  # what is too large is said below, before anything is decoded
     name = shown(str(path))
     if path.exists() and not path.is_file():
         raise AssetError(f"{name}: {'a link to a folder; copy it' if path.is_dir() else 'no file'}")
     try:
-        with Image.open(path) as picture:
+        with Image.open(path, formats=CONTENTS) as picture:
             if picture.width * picture.height > MOST_PIXELS:
                 raise AssetError(f"{name}: {picture.width} x {picture.height} pixels are too many")
-            if picture.mode.startswith(DEEP):
-                raise AssetError(f"{name}: its pixels have more than 8 bits (mode {picture.mode}); convert it first")
+            if picture.mode.startswith(DEEP) or _cut(picture):
+                raise AssetError(f"{name}: its pixels have more than 8 bits; convert it first")
             return images.squash(np.asarray(picture.convert("RGB")), resolution)
-    except (OSError, ValueError, SyntaxError, UnidentifiedImageError) as error:
+    except BROKEN as error:
         raise AssetError(f"{name}: {str(error).partition(chr(10))[0]:.200}") from error
+
+
+def _cut(picture: Any) -> bool:
+    """Whether Pillow would cut its values to 8 bits in silence: of colours it has no mode that is deeper.
+
+    How the pixels are stored stands in its tiles: `RGB;16B`, or `RGB` and the largest value.
+    """
+    stored = [tile.args if isinstance(tile.args, tuple) else (tile.args,) for tile in picture.tile]
+    return any(
+        (isinstance(each, str) and ";16" in each) or (picture.format == "PPM" and isinstance(each, int) and each > 255)
+        for args in stored
+        for each in args
+    )
 
 
 def _array(path: Path, resolution: int) -> Images:
