@@ -104,6 +104,7 @@ MISTAKES = {
     "rules: [{gate: numerc, limit: 3, because: x}]": "3:10: rules[0].gate: must be",
     "rules: [{gate: numeric, because: x}]": "rules[0].limit: this field is required",
     "rules: [{gate: numeric, limit: 3}]": "rules[0].because: this field is required",
+    "rules: [{gate: numeric, limit: 3, because: '   '}]": "rules[0].because: must say why",
     "rules: [{gate: numeric, limit: -1, because: x}]": "rules[0].limit: must be 0.0 or more",
     "rules: [{gate: numeric, limit: .nan, because: x}]": "rules[0].limit:",
     "rules: [{gate: numeric, limit: 3, because: x, expires: tomorrow}]": "expires: must be a date, as in 2027-12-31",

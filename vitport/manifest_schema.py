@@ -22,7 +22,7 @@ from vitport.backend_table import BACKENDS
 from vitport.errors import UsageError
 from vitport.format_table import FORMATS
 from vitport.gates import FLOOR, RATIO
-from vitport.manifest_types import LIST, Address, Count, Day, Identifier, Name, Sha256, Spdx, Text
+from vitport.manifest_types import LIST, Address, Count, Day, Identifier, Name, Reason, Sha256, Spdx, Text
 from vitport.opsets import DEFAULT, OPSETS
 from vitport.parity.gate_rules import PORT, Rule
 from vitport.schema_text import describe_fields
@@ -199,7 +199,7 @@ class GatesFields(_Model):
 
     float32_ratio: Annotated[float, Field(gt=0, allow_inf_nan=False)] = RATIO
     """RMS error of an artifact to the float64 oracle, in multiples of a good float32 implementation's, at most."""
-    because: Text | None = None
+    because: Reason | None = None
     """Why the limit is not the default one; required when it is not."""
     expires: Day | None = None
     """The last day on which the other limit counts, as 2026-12-31; required when it is not the default one."""

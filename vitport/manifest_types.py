@@ -50,6 +50,12 @@ def _day(value: object) -> date:
     return date.fromisoformat(value)
 
 
+def _said(text: str) -> str:
+    if not text.strip():
+        raise ValueError("must say why; blanks say nothing")
+    return text
+
+
 def _some_once(items: tuple[str, ...]) -> tuple[str, ...]:
     if not items:
         raise ValueError("must not be empty; leave the field out for the default")
@@ -63,6 +69,7 @@ def _some_once(items: tuple[str, ...]) -> tuple[str, ...]:
 LIST = (Field(strict=False, json_schema_extra={"minItems": 1, "uniqueItems": True}), AfterValidator(_some_once))
 """What makes a tuple field a list of at least one item, none twice (a strict tuple would refuse YAML's lists)."""
 
+Reason = Annotated[Text, AfterValidator(_said)]
 Day = Annotated[date, BeforeValidator(_day)]
 Address = Annotated[str, StringConstraints(min_length=1, max_length=2000), AfterValidator(_address)]
 Sha256 = Annotated[str, AfterValidator(_sha256), Field(json_schema_extra={"pattern": "^[0-9a-f]{64}$"})]

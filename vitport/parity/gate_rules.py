@@ -7,7 +7,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from vitport.architectures import VARIANTS
 from vitport.backend_table import BACKENDS, PRECISIONS
 from vitport.devices import DEVICES
-from vitport.manifest_types import Day, Text
+from vitport.manifest_types import Day, Reason
 
 GATES = {
     "definition": "RMS difference of the shared definition from the oracle, both in float64, relative to the spread",
@@ -61,7 +61,7 @@ class Rule(BaseModel):
     """Only these variants."""
     stem: Literal["plain", "hybrid"] | None = None
     """Only architectures without, or with, a convolutional stem."""
-    because: Text
+    because: Reason
     """Where the number comes from."""
     expires: Day | None = None
     """The last day on which the rule counts; a manifest's rules must have one."""
