@@ -3,6 +3,7 @@
 import json
 import subprocess
 import sys
+from datetime import date
 from pathlib import Path
 
 import pytest
@@ -10,6 +11,10 @@ import sample_reports
 from sample_reports import not_run, reference, report, run
 
 from vitport import diff, rendering
+from vitport.errors import AssetError
+from vitport.parity import policy
+from vitport.parity.gate_rules import Rule
+from vitport.parity.judging import judged
 from vitport.parity.report_schema import Report
 
 ROOT = Path(__file__).parents[1]
@@ -121,6 +126,41 @@ def test_an_error_that_is_no_number_any_more_has_grown():
     assert not [each for each in found(with_error(None), with_error(1e-7)) if each[1] == "RMS"]
 
 
+def test_an_error_where_there_was_none_is_named_so():
+    (growth,) = [each for each in diff.compared(with_error(0.0), with_error(1e-7)).regressions if each.what == "RMS"]
+    assert (growth.was, growth.now, growth.reason) == ("0", "1e-07", "it was exact")
+
+
+def written(path: Path, report: Report) -> Path:
+    path.write_text(rendering.json_text(report))
+    return path
+
+
+def test_a_verdict_that_its_numbers_do_not_give_is_not_believed(tmp_path):
+    old = written(tmp_path / "old.json", judged(GOOD, policy.read()))
+    wrong = judged(two(run("onnx", "classifier", scale=600.0, wrong=True)), policy.read())
+    forged = wrong.model_copy(update={"judgement": judged(GOOD, policy.read()).judgement})
+    found = diff.diff(old, written(tmp_path / "new.json", forged))
+    assert found.rejudged == (f"{tmp_path}/new.json says PASS, but by its own numbers and policy it is FAIL",)
+    assert ("report", "verdict", "PASS", "FAIL") in [(e.run, e.what, e.was, e.now) for e in found.regressions]
+
+
+def test_a_report_without_its_policy_or_its_day_is_refused(tmp_path):
+    old = written(tmp_path / "old.json", judged(GOOD, policy.read()))
+    bare = GOOD.model_copy(update={"judgement": GOOD.judgement.model_copy(update={"policy": {}})})
+    timeless = GOOD.model_copy(update={"created": "yesterday"})
+    for each in (bare, timeless):
+        with pytest.raises(AssetError, match="judged again"):
+            diff.diff(old, written(tmp_path / "new.json", each))
+
+
+def test_a_rule_that_expired_since_counts_for_its_day(tmp_path):
+    rule = Rule(gate="numeric", limit=1e4, because="then", expires="2026-11-21")
+    report = judged(GOOD, policy.with_rules(policy.read(), "s16", [rule]), date(2026, 11, 21))
+    found = diff.diff(written(tmp_path / "old.json", report), tmp_path / "old.json")
+    assert {gate.limit for gate in found.old.judgement.gates if gate.gate == "numeric"} == {4e-3}
+
+
 def test_growth_is_named_by_its_factor():
     (growth,) = [each for each in diff.compared(with_error(1e-7), with_error(4e-7)).regressions if each.what == "RMS"]
     assert growth.reason == "4 times"
@@ -166,7 +206,7 @@ def test_the_command_and_its_exit_codes(tmp_path):
     spread = {"classifier": {**reference(), "spread": None}}
     wrong = two(run("onnx", "classifier", scale=600.0, wrong=True), references=spread)
     for name, each in (("old", GOOD), ("new", wrong), ("hostile", sample_reports.hostile())):
-        (tmp_path / f"{name}.json").write_text(rendering.json_text(each))
+        written(tmp_path / f"{name}.json", judged(each, policy.read()))
     done = vitport("diff", tmp_path / "old.json", tmp_path / "old.json")
     assert (done.returncode, done.stderr) == (0, "")
     assert done.stdout.endswith("0 regressions\n")
@@ -174,7 +214,8 @@ def test_the_command_and_its_exit_codes(tmp_path):
     document = json.loads(done.stdout)
     assert (done.returncode, document["regression"]) == (1, True)
     assert document["verdict"] == {"was": "PASS", "now": "FAIL"}
-    assert {each["what"] for each in document["regressions"]} == {"verdict", "semantic", "numeric", "RMS"}
+    worse = {"verdict", "semantic", "numeric", "repeat", "batches", "RMS"}
+    assert {each["what"] for each in document["regressions"]} == worse
     done = vitport("diff", tmp_path / "old.json", tmp_path / "hostile.json")
     assert done.returncode == 1
     assert done.stdout.startswith("these reports are not of the same: the checkpoints are different\n")

@@ -246,6 +246,8 @@ def difference(found: Any) -> None:
     """What `diff` found: first whether the two can be compared, then what got worse, then what else changed."""
     for reason in found.incomparable:
         print(f"these reports are not of the same: {reason}")
+    for sentence in found.rejudged:
+        print(one_line(sentence))
     print(f"verdict: was {found.old.judgement.verdict}, is {found.new.judgement.verdict}")
     parts = (("regression", found.regressions), ("better", found.improved), ("changed", found.identity))
     for name, changes in parts:

@@ -1,14 +1,20 @@
 """`vitport diff`: a report beside the last accepted one. What got worse is a regression; the rest is shown, not judged.
 
+What a file says of itself is not believed: both reports are judged again, each by the policy that it holds.
+
 A regression is: a verdict or a gate that passed and does not pass now, a run that is gone, an RMS error that grew by
 more than `GROWTH` beyond what the backend differs from itself.
 """
 
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
+from datetime import date
 from pathlib import Path
 
-from vitport.parity import report_file
+from vitport.errors import AssetError
+from vitport.fields import shown
+from vitport.parity import policy, report_file
+from vitport.parity.judging import judged
 from vitport.parity.report_schema import Gate, Report
 from vitport.parity.run_schema import Run
 
@@ -41,7 +47,8 @@ class Ratio:
 
 @dataclass(frozen=True, slots=True)
 class Difference:
-    """All of it. incomparable: why the numbers are of two things. improved: gates that pass now and did not."""
+    """All of it. incomparable: why the numbers are of two things. improved: gates that pass now and did not.
+    rejudged: files whose verdict is another than they say."""
 
     old: Report
     new: Report
@@ -51,18 +58,40 @@ class Difference:
     gained: tuple[str, ...]
     identity: tuple[Change, ...]
     ratios: tuple[Ratio, ...]
+    rejudged: tuple[str, ...] = ()
 
     def to_json(self) -> dict:
         """For scripts."""
-        fields = ("incomparable", "regressions", "improved", "gained", "identity", "ratios")
+        fields = ("incomparable", "rejudged", "regressions", "improved", "gained", "identity", "ratios")
         parts = {name: [_plain(each) for each in getattr(self, name)] for name in fields}
         verdict = {"was": self.old.judgement.verdict, "now": self.new.judgement.verdict}
         return {"regression": bool(self.regressions), "verdict": verdict, **parts}
 
 
 def diff(old_path: Path, new_path: Path) -> Difference:
-    """Compares two files. Raises AssetError for what is no report."""
-    return compared(report_file.read(old_path), report_file.read(new_path))
+    """Compares two files, judged again. Raises AssetError for what is no report."""
+    old, new = report_file.read(old_path), report_file.read(new_path)
+    found = compared(_again(old, old_path), _again(new, new_path))
+    told = ((old_path, old, found.old), (new_path, new, found.new))
+    return replace(found, rejudged=tuple(_otherwise(path, was, now) for path, was, now in told if _differ(was, now)))
+
+
+def _again(report: Report, path: Path) -> Report:
+    """A report judged by its own policy, on the day that it is of: a rule that has expired since counted then."""
+    try:
+        rules, day = policy.of_report(report.judgement.policy), date.fromisoformat(report.created[:10])
+    except ValueError as error:
+        raise AssetError(f"{shown(str(path))} can't be judged again: its policy or its date is none") from error
+    return judged(report, rules, day)
+
+
+def _differ(was: Report, now: Report) -> bool:
+    return was.judgement.verdict != now.judgement.verdict
+
+
+def _otherwise(path: Path, was: Report, now: Report) -> str:
+    said, found = was.judgement.verdict, now.judgement.verdict
+    return f"{shown(str(path))} says {said}, but by its own numbers and policy it is {found}"
 
 
 def compared(old: Report, new: Report) -> Difference:
@@ -138,8 +167,13 @@ def _grown(old: Report, new: Report, pairs: Sequence[tuple[Run, Run]]) -> Iterat
             continue
         noise = max(_noise(was, old), _noise(now, new))
         if after is None or not after <= GROWTH * before + noise:
-            factor = f"{after / before:.3g} times" if after is not None and before else "no number any more"
-            yield Change(now.id, "RMS", _number(before), _number(after), factor)
+            yield Change(now.id, "RMS", _number(before), _number(after), _factor(before, after))
+
+
+def _factor(before: float, after: float | None) -> str:
+    if after is None:
+        return "no number any more"
+    return f"{after / before:.3g} times" if before else "it was exact"
 
 
 def _rms(run: Run) -> float | None:

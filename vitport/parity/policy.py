@@ -82,6 +82,12 @@ def read(path: Path | None = None) -> Policy:
     return Policy(given.name, (*default.required, *given.required), (*default.rules, *given.rules))
 
 
+def of_report(facts: dict[str, Any]) -> Policy:
+    """The policy that a report has in it. Raises ValueError where that is none."""
+    fields = PolicyFields.model_validate(facts)
+    return Policy(fields.name, fields.required, fields.rules)
+
+
 def with_rules(policy: Policy, name: str, rules: Sequence[Rule]) -> Policy:
     """The policy with a manifest's rules after its own."""
     return replace(policy, name=f"{policy.name} + {name}", rules=(*policy.rules, *rules)) if rules else policy
