@@ -122,7 +122,15 @@ def test_two_suspects_or_none_are_a_wrong_command(artifacts: Path) -> None:
 def test_an_artifact_that_is_not_there_is_named(tmp_path: Path) -> None:
     code, found = run(tmp_path / "nothing", "--backend", "onnx")
     assert code == 2
-    assert "holds no onnx of the classifier; make it first: vitport convert" in found["error"]["message"]
+    missing = tmp_path / "nothing"
+    assert found["error"]["message"].endswith(f"make it first: vitport convert {DIGITS} --out {missing}")
+    _, found = run(tmp_path / "nothing", "--backend", "torch_export")
+    assert found["error"]["message"].endswith(f"convert {DIGITS} --out {missing} --format torch_export")
+
+
+def test_the_number_of_leaves_and_the_verb_agree() -> None:
+    assert bisect._leaves(1, "is", "are") == "1 leaf is"
+    assert bisect._leaves(2, "is", "are") == "2 leaves are"
 
 
 # The steps, from taps that are made here.

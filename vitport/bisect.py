@@ -4,6 +4,7 @@ Every tap of a backend is held to the same tap of Flax in float64, and allowed w
 the gate's ratio. The cause is looked for in the weights first, bit by bit, and then in what was returned (`causes.py`).
 """
 
+import shlex
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -175,7 +176,8 @@ class _Desk:
         """The likely cause of what the suspect returns."""
         if found.weights and found.weights["sentence"]:
             count = len(found.weights["different"])
-            sentence = f"{found.weights['sentence']}: bit by bit what its weights say ({_leaves(count)} differ)"
+            differ = _leaves(count, "differs", "differ")
+            sentence = f"{found.weights['sentence']}: bit by bit what its weights say ({differ})"
             return {"verdict": sentence, "named": True, "causes": [{"faults": [found.weights["fault"]], "left": 0.0}]}
         tap = TAPS[self._request.variant]
         truth, question = found.oracle[tap], self._scratch / "question.npz"
@@ -186,7 +188,8 @@ class _Desk:
         cause = jobs.run([job], self._scratch, self._watch, self._request.timeout)["cause"]
         if found.weights and found.weights["different"] and not cause["named"]:
             names = ", ".join(found.weights["different"][:3])
-            cause["verdict"] += f"; {_leaves(len(found.weights['different']))} are not the checkpoint's: {names}"
+            be = _leaves(len(found.weights["different"]), "is", "are")
+            cause["verdict"] += f"; {be} not the checkpoint's: {names}"
         return cause
 
     def _tapped(self, name: str, backend: str, port: Port | None) -> Job:
@@ -225,8 +228,10 @@ def _listing(request: Request, port: Manifest) -> dict | None:
     there = {(entry["format"], entry["variant"]) for entry in listed["artifacts"]} if listed else set()
     for name in needed:
         if (name, request.variant) not in there:
+            asked = "" if name in port.formats else f" --format {name}"
             raise UsageError(
-                f"{out} holds no {name} of the {request.variant}; make it first: vitport convert --out {out}"
+                f"{out} holds no {name} of the {request.variant}; make it first: "
+                f"vitport convert {shlex.quote(str(request.manifest))} --out {shlex.quote(str(out))}{asked}"
             )
     return listed
 
@@ -270,5 +275,6 @@ def _block(tap: str) -> int | None:
     return int(head.removeprefix("encoderblock_")) if head.startswith("encoderblock_") else None
 
 
-def _leaves(count: int) -> str:
-    return f"{count} leaf" if count == 1 else f"{count} leaves"
+def _leaves(count: int, one: str, more: str) -> str:
+    """How many, with the form of the verb that agrees."""
+    return f"{count} leaf {one}" if count == 1 else f"{count} leaves {more}"
