@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from vitport import convert, npz, wording
+from vitport.cli import group
 from vitport.errors import EXIT_CODES
 
 ROOT = Path(__file__).parents[1]
@@ -270,3 +271,8 @@ def test_names_from_outside_are_no_commands_of_a_log_or_a_terminal(tmp_path):
 )
 def test_text_of_several_lines_keeps_them_and_does_nothing_else(text, shown):
     assert wording.harmless(text) == shown
+
+
+def test_the_command_of_a_report_is_text_whatever_its_words_are(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(group.sys, "argv", ["vitport", "verify", "--images", "bad\udcff name"])
+    assert group.command_line() == r"vitport verify --images 'bad\xff name'"

@@ -1,5 +1,6 @@
 """Fields and values of plain data, as a person would name them in a message."""
 
+import os
 from typing import Any
 
 Path = tuple[str | int, ...]
@@ -23,6 +24,11 @@ def describe(value: Any) -> str:
 def shortened(text: str, length: int = 60) -> str:
     """`text`, cut in the middle when it is too long for a message."""
     return text if len(text) <= length else f"{text[: length // 2]}…{text[-length // 2 :]}"
+
+
+def recorded(name: str) -> str:
+    """A file's name as text that JSON can hold: bytes that are no UTF-8 become `\\xff`."""
+    return os.fsencode(name).decode("utf-8", "backslashreplace")
 
 
 def shown(name: str) -> str:

@@ -1,12 +1,10 @@
 """`vitport convert`."""
 
-import shlex
-import sys
 from pathlib import Path
 
 import click
 
-from vitport.cli.group import command
+from vitport.cli.group import command, command_line
 from vitport.cli.words import Seconds, words
 
 FORMATS_HELP = (
@@ -66,12 +64,8 @@ def convert(manifest: str, report: Path | None, as_json: bool, quiet: bool, **op
     with console.Progress(quiet or as_json) as watch:
         outcome = run(request, watch, watch.bytes("asset", "fetched"))
     if report:
-        reports.write({**outcome.listing, "timings": outcome.timings}, _command_line(), report)
+        reports.write({**outcome.listing, "timings": outcome.timings}, command_line(), report)
     if as_json:
         console.json_document({"out": str(outcome.out), "timings": outcome.timings, **outcome.listing})
     else:
         console.outcome(outcome.out, outcome.listing, outcome.timings)
-
-
-def _command_line() -> str:
-    return shlex.join(["vitport", *sys.argv[1:]])

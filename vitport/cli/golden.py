@@ -1,12 +1,11 @@
 """`vitport golden make` and `check`."""
 
-import shlex
 import sys
 from pathlib import Path
 
 import click
 
-from vitport.cli.group import EPILOG, command, main
+from vitport.cli.group import EPILOG, command, command_line, main
 from vitport.cli.words import Seconds, words
 
 GOLDEN = click.option(
@@ -76,8 +75,7 @@ def check(manifest: str, as_json: bool, quiet: bool, **options: object) -> None:
     from vitport.manifest import find
 
     given = {name: value for name, value in options.items() if value not in (None, ())}
-    command_line = shlex.join(["vitport", *sys.argv[1:]])
-    request = golden.Request(manifest=find(manifest), command=command_line, **given)
+    request = golden.Request(manifest=find(manifest), command=command_line(), **given)
     with console.Progress(quiet or as_json) as watch:
         report = golden.check_golden(request, watch)
     if as_json:

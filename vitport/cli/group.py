@@ -5,6 +5,7 @@ import io
 import json
 import os
 import re
+import shlex
 import signal
 import sys
 import traceback
@@ -29,6 +30,7 @@ from vitport.errors import (
     UsageError,
     VitportError,
 )
+from vitport.fields import recorded
 from vitport.wording import harmless
 
 EPILOG = "\b\nExit codes:\n" + "\n".join(f"  {code:<4}{meaning}" for code, meaning in EXIT_CODES.items())
@@ -76,6 +78,11 @@ def main() -> None:
     Try it on the trained model that comes along:
       vitport convert manifests/digits.yaml
     """
+
+
+def command_line() -> str:
+    """What was asked for, as a shell takes it."""
+    return shlex.join(["vitport", *map(recorded, sys.argv[1:])])
 
 
 def command(parent: click.Group = main, **settings: str) -> Callable:

@@ -1,12 +1,11 @@
 """`vitport verify`."""
 
-import shlex
 import sys
 from pathlib import Path
 
 import click
 
-from vitport.cli.group import command
+from vitport.cli.group import command, command_line
 from vitport.cli.words import Seconds, numbers, words
 
 PORT_HELP = "A published port to judge too: a SavedModel folder, a Hugging Face or timm folder, an ONNX file."
@@ -59,7 +58,7 @@ def verify(manifest: str, as_json: bool, quiet: bool, **options: object) -> None
 
     given = {name: value for name, value in options.items() if value not in (None, ())}
     given["ports"] = ports(given.get("ports", ()))
-    request = story.Request(manifest=find(manifest), command=shlex.join(["vitport", *sys.argv[1:]]), **given)
+    request = story.Request(manifest=find(manifest), command=command_line(), **given)
     with console.Progress(quiet or as_json) as watch:
         report, folder = story.verify(request, watch, watch.bytes("asset", "fetched"))
     print(json_text(report)) if as_json else console.verification(report, folder)

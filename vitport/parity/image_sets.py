@@ -17,7 +17,7 @@ import numpy as np
 from vitport import images
 from vitport.arrays import Images
 from vitport.errors import AssetError, UsageError
-from vitport.fields import shown
+from vitport.fields import recorded, shown
 
 SEEDED, GOLDEN = "seeded", "golden"
 
@@ -79,7 +79,7 @@ def write(
     place = Path(source)
     if place.is_file() and place.suffix == ".npy":
         pixels = _array(place, resolution)
-        return _save(_text(source), path, pixels, [f"{_text(place.name)}-{i:04}" for i in range(len(pixels))])
+        return _save(recorded(source), path, pixels, [f"{recorded(place.name)}-{i:04}" for i in range(len(pixels))])
     if not place.is_dir():
         raise UsageError(f"--images {source}: neither `seeded` nor `golden` nor a folder of pictures nor a .npy file")
     files = pictures(place)
@@ -96,8 +96,8 @@ def write(
             tell(index + 1, len(files))
     if bad:
         raise AssetError("\n".join([f"{len(bad)} of {len(files)} pictures can't be used:", *_few(bad)]))
-    ids = [_text(file.relative_to(place).as_posix()) for file in files]
-    return ImageSet(_text(source), path, tuple(ids), _classes(ids, labels), images.digest(pixels))
+    ids = [recorded(file.relative_to(place).as_posix()) for file in files]
+    return ImageSet(recorded(source), path, tuple(ids), _classes(ids, labels), images.digest(pixels))
 
 
 def pictures(folder: Path) -> list[Path]:
@@ -114,11 +114,6 @@ def pictures(folder: Path) -> list[Path]:
     if not found:
         raise UsageError(f"{folder} holds no pictures ({', '.join(SUFFIXES)})")
     return found
-
-
-def _text(name: str) -> str:
-    """A file's name as text that a report can hold: bytes that are no UTF-8 become `\\xff`."""
-    return os.fsencode(name).decode("utf-8", "backslashreplace")
 
 
 def _linked(parent: str, folders: Sequence[str]) -> list[str]:
