@@ -20,11 +20,10 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 import numpy as np
 import onnxruntime
 
-from vitport import checkpoint, gates, images, metrics, synthesize
+from vitport import checkpoint, gates, images, metrics, synthesize, yardstick
 from vitport.architectures import Architecture, ResNet
 from vitport.arrays import Images, Logits, Params
 from vitport.backends import numpy, onnx, tensorflow, torch
-from vitport.images import nudged
 from vitport.opsets import DEFAULT
 from vitport.reference import flax_run
 
@@ -86,14 +85,12 @@ def ratios(architecture: Architecture, profile: str, seed: int) -> dict[str, flo
     """Of one checkpoint: each implementation's RMS error over the yardstick's, and that as a fraction of the spread."""
     params, pixels = _random_params(architecture, profile, seed), images.fixed(architecture.resolution)
     truth = flax_run.run(architecture, params, pixels)["logits"]
-    draws = [pixels, *(nudged(pixels, draw) for draw in range(1, gates.DRAWS))]
-    numpy32 = by_definition(numpy)
-    yardstick = max(metrics.error(numpy32(architecture, params, draw), truth).rms for draw in draws)
+    good = metrics.worst_rms(yardstick.run(architecture, params, pixels, {"logits"})["logits"], truth)
     errors = {
         name: metrics.error(run(architecture, params, pixels), truth).rms
         for name, run in {**IMPLEMENTATIONS, **FAULTS}.items()
     }
-    return {**{name: rms / yardstick for name, rms in errors.items()}, "": yardstick / metrics.spread(truth)}
+    return {**{name: rms / good for name, rms in errors.items()}, "": good / metrics.spread(truth)}
 
 
 def _random_params(architecture: Architecture, profile: str, seed: int) -> Params:

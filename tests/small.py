@@ -12,9 +12,9 @@ from tempfile import TemporaryDirectory
 import numpy as np
 
 from vitport import checkpoint, gates, images, metrics, synthesize
+from vitport import yardstick as good_float32
 from vitport.architectures import Architecture, ResNet, parameter_shapes, published
 from vitport.arrays import Images, Params, Taps
-from vitport.backends import numpy as backend
 from vitport.parity.tapping import as_defined
 
 PLAIN = Architecture(patch=4, width=15, depth=2, heads=3, mlp_width=22, resolution=20, num_classes=7)
@@ -97,12 +97,10 @@ def _relative(found: np.ndarray, oracle: np.ndarray) -> float:
 
 @cache
 def yardstick(name: str, profile: str, tap: str) -> float:
-    """The RMS error of NumPy in float32, worst of the gate's draws: what `vitport.worker` measures."""
+    """The RMS error of NumPy in float32, worst of the gate's draws: what `vitport.yardstick` measures."""
     measured = case(name, profile)
-    truth, pixels = measured.oracle[tap], measured.images
-    nudged = [pixels, *(images.nudged(pixels, draw) for draw in range(1, gates.DRAWS))]
-    taps = [backend.run(measured.architecture, measured.params, x, "classifier", "float32")[tap] for x in nudged]
-    return max(metrics.error(found, truth).rms for found in taps)
+    draws = good_float32.run(measured.architecture, measured.params, measured.images, {tap})[tap]
+    return metrics.worst_rms(draws, measured.oracle[tap])
 
 
 def verdict(name: str, profile: str, tap: str, found: np.ndarray) -> gates.Verdict:

@@ -14,17 +14,17 @@ import pytest
 import small
 from runs import DIGITS, ROOT, convert
 
-from vitport import bisect, checkpoint, manifest
+from vitport import bisect, checkpoint, manifest, yardstick
 from vitport.arrays import Taps
 from vitport.backends import foreign
 from vitport.backends import numpy as backend
 from vitport.bisect import Found, Request
 from vitport.faults import FAULTS, Planted
 from vitport.formats import Export, module
-from vitport.gates import DRAWS
-from vitport.images import fixed, nudged
+from vitport.images import fixed
 from vitport.job_arguments import identity
 from vitport.parity import growth, tapping
+from vitport.parity.run_schema import Growth
 
 SUSPECTS = {"timm": "safetensors-timm", "transformers": "safetensors-transformers"}
 
@@ -138,11 +138,7 @@ def test_the_number_of_leaves_and_the_verb_agree() -> None:
 
 def found(case: small.Case, *faults: Planted, dtype: str = "float32") -> Found:
     """What the children leave for a suspect that is NumPy with faults in it."""
-    rounding: Taps = {}
-    for draw in range(DRAWS):
-        pixels = nudged(case.images, draw)
-        taps = backend.run(case.architecture, case.params, pixels, "classifier", "float32")
-        rounding |= {f"{draw}/{name}": tap for name, tap in taps.items()}
+    rounding = yardstick.run(case.architecture, case.params, case.images)
     return Found(_taps(case, faults, dtype), case.oracle, case.oracle, rounding, "NumPy", None)
 
 
@@ -203,6 +199,17 @@ def test_nan_diverges_where_it_begins() -> None:
     steps = bisect.steps(found(case, broken), Request(manifest=DIGITS))
     first = next(step for step in steps if step.diverged)
     assert (first.tap, first.error) == ("encoderblock_1/MlpBlock_3/Dense_0", None)
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+def test_a_yardstick_that_is_no_number_allows_nothing(value: float) -> None:
+    good = found(small.case("plain"))
+    good.rounding["embedding"][1, 0, 0, 0] = value
+    steps = bisect.steps(good, Request(manifest=DIGITS))
+    (first,) = (step for step in steps if step.diverged)
+    assert (first.tap, first.rounding, first.limit) == ("embedding", None, None)
+    assert first.error < 1e-6
+    assert Growth(tap=first.tap, relative=first.error, rounding=first.rounding).rounding is None
 
 
 def test_the_oracle_s_taps_are_those_of_the_definition() -> None:

@@ -76,6 +76,18 @@ def test_metrics_are_what_they_say() -> None:
     assert measured.relative == 0.25
 
 
+def test_the_worst_draw_counts_and_one_that_is_no_number_is_the_worst() -> None:
+    truth = np.zeros((2, 3))
+    draws = np.stack([np.full((2, 3), error, np.float32) for error in (0.5, -2.0, 1.0)])
+    assert metrics.worst_rms(draws, truth) == 2.0
+    for place in range(3):
+        broken = draws.copy()
+        broken[place, 0, 0] = np.nan
+        assert np.isnan(metrics.worst_rms(broken, truth))
+    with pytest.raises(ValueError, match="what it is held to"):
+        metrics.worst_rms(draws, truth[:1])
+
+
 @pytest.mark.parametrize(("value", "spread"), [(3.0, 3.0), (-2.0, 2.0), (0.0, 1.0)])
 def test_the_spread_of_equal_outputs_is_their_magnitude(value: float, spread: float) -> None:
     assert metrics.spread(np.full((2, 3), value)) == spread

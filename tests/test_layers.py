@@ -75,6 +75,7 @@ FLOORS: dict[str, int] = {
     "vitport.parity.diagnosis": 3,
     "vitport.golden": 3,
     "vitport.doctor": 3,
+    "vitport.yardstick": 1,
     "vitport.backends": 1,
     "vitport.faults.causes": 1,
     "vitport.formats": 1,

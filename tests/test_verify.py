@@ -8,12 +8,14 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 from runs import DIGITS, assert_none_survives, convert, succeed
 
 from vitport import artifacts as listed
 from vitport import jobs
 from vitport import verify as verification
+from vitport.errors import CheckpointError
 from vitport.parity import report_schema, run_schema
 from vitport.parity.report_schema import Report
 
@@ -53,6 +55,15 @@ def verify(artifacts: Path, cache: Path, tmp_path: Path):
         return report, done.stdout + done.stderr
 
     return run
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+def test_a_yardstick_that_is_no_number_is_the_checkpoint_s_fault(value: float) -> None:
+    draws, truth = np.ones((3, 2, 4), np.float32), np.zeros((5, 4))
+    assert verification._good(draws, truth, "logits") == 1.0
+    draws[2, 1, 3] = value
+    with pytest.raises(CheckpointError, match="the logits of this checkpoint are NaN or infinite in float32"):
+        verification._good(draws, truth, "logits")
 
 
 def of(report: Report, run: str) -> run_schema.Run:

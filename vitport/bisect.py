@@ -6,6 +6,7 @@ the gate's ratio. The cause is looked for in the weights first, bit by bit, and 
 
 import shlex
 from dataclasses import asdict, dataclass
+from math import isfinite, nan
 from pathlib import Path
 
 import numpy as np
@@ -58,16 +59,16 @@ class Request:
 @dataclass(frozen=True, slots=True)
 class Step:
     """One tap. error: RMS difference, over the tap's own spread; None for NaN. rounding: the same of NumPy in float32.
-    limit: what is allowed."""
+    limit: what is allowed; None where NumPy's is NaN too, which allows nothing."""
 
     tap: str
     error: float | None
-    rounding: float
-    limit: float
+    rounding: float | None
+    limit: float | None
 
     @property
     def diverged(self) -> bool:
-        return self.error is None or self.error > self.limit
+        return self.error is None or self.limit is None or not self.error <= self.limit
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -136,8 +137,8 @@ def bisect(request: Request, watch: Watch, fetched: assets.Progress | None = Non
 
 @dataclass(frozen=True, slots=True)
 class Found:
-    """What the children left: the suspect's taps, those of the side taken for right, NumPy's by draw. weights: what
-    `tapping.tap_backend` says of them."""
+    """What the children left: taps of the suspect, of the side taken for right, of the oracle, and as `rounding` those
+    of NumPy, (DRAWS, n, ...). weights: what `tapping.tap_backend` says of them."""
 
     suspect: Taps
     truth: Taps
@@ -182,7 +183,9 @@ class _Desk:
         tap = TAPS[self._request.variant]
         truth, question = found.oracle[tap], self._scratch / "question.npz"
         np.savez(question, outputs=found.suspect[tap], truth=truth)
-        rounding = max(_rounding(found, tap), gates.FLOOR / gates.RATIO * metrics.spread(truth))
+        least = gates.FLOOR / gates.RATIO * metrics.spread(truth)
+        rounding = metrics.worst_rms(found.rounding[tap], truth)
+        rounding = max(rounding, least) if isfinite(rounding) else least
         block = _block(first) if first and len(found.suspect) > 1 else None
         job = self._job("cause", "explain", question=str(question), rounding=rounding, block=block)
         cause = jobs.run([job], self._scratch, self._watch, self._request.timeout)["cause"]
@@ -244,29 +247,18 @@ def _read(result: dict) -> Taps:
 def steps(found: Found, request: Request) -> list[Step]:
     """In the order of the definition; a tap that the suspect has not is left out."""
     last, doubled = TAPS[request.variant], 1 if request.against == ORACLE else 2
-    names = [name.removeprefix("0/") for name in found.rounding if name.startswith("0/")]
+    names = list(found.rounding)
     names = names[: names.index(last) + 1]
     return [_step(found, name, doubled) for name in names if name in found.suspect and name in found.truth]
 
 
 def _step(found: Found, tap: str, doubled: int) -> Step:
-    oracle = found.oracle[tap]
-    spread, rounding = metrics.spread(oracle.reshape(len(oracle), -1)), _rounding(found, tap)
-    suspect, truth = found.suspect[tap], found.truth[tap]
-    same = suspect.shape == truth.shape
-    rms = _rms(suspect.astype(np.float64) - truth) if same else float("nan")
-    limit = doubled * max(gates.RATIO * rounding / spread, gates.FLOOR)
-    return Step(tap, rms / spread if np.isfinite(rms) else None, rounding / spread, limit)
-
-
-def _rounding(found: Found, tap: str) -> float:
-    """RMS error of NumPy in float32 there, the worst draw."""
-    draws = [found.rounding[f"{draw}/{tap}"] for draw in range(gates.DRAWS)]
-    return max(_rms(draw - found.oracle[tap]) for draw in draws)
-
-
-def _rms(delta: np.ndarray) -> float:
-    return float(np.sqrt(np.square(delta, dtype=np.float64).mean()))
+    oracle, suspect, truth = found.oracle[tap], found.suspect[tap], found.truth[tap]
+    spread = metrics.spread(oracle.reshape(len(oracle), -1))
+    error = metrics.rms(suspect, truth) / spread if suspect.shape == truth.shape else nan
+    rounding = metrics.worst_rms(found.rounding[tap], oracle)
+    limit = doubled * float(np.maximum(gates.RATIO * rounding / spread, gates.FLOOR))  # NaN stays NaN
+    return Step(tap, *(value if isfinite(value) else None for value in (error, rounding / spread, limit)))
 
 
 def _block(tap: str) -> int | None:

@@ -16,8 +16,8 @@ def bisection(outcome: Any) -> None:
         (
             step.tap,
             _number(step.error),
-            f"{step.rounding:.1e}",
-            f"{step.limit:.1e}",
+            _number(step.rounding),
+            _number(step.limit),
             _mark(step, outcome.first),
             _bar(step),
         )
@@ -40,7 +40,7 @@ def _mark(step: Any, first: str | None) -> str:
 
 
 def _bar(step: Any) -> str:
-    if step.error is None:
+    if step.error is None or step.rounding is None:
         return "NaN"
     decades = math.log10(max(step.error, 1e-30) / max(step.rounding, 1e-30))
     return "█" * round(BAR * min(max(decades, 0.0), DECADES) / DECADES)

@@ -33,8 +33,25 @@ def error(output: np.ndarray, oracle: Logits) -> Error:
     nonfinite = int(np.size(output) - np.isfinite(output).sum())
     with np.errstate(invalid="ignore", over="ignore"):
         delta = output.astype(np.float64) - oracle
-        rms = float(np.sqrt(np.square(delta).mean()))
-    return Error(float(np.abs(delta).max()), rms, spread(oracle), nonfinite)
+    return Error(float(np.abs(delta).max()), _root_mean_square(delta), spread(oracle), nonfinite)
+
+
+def rms(output: np.ndarray, truth: np.ndarray) -> float:
+    """The RMS difference alone. Raises ValueError where the shapes differ."""
+    if output.shape != truth.shape:
+        raise ValueError(f"output has shape {output.shape}, what it is held to {truth.shape}")
+    with np.errstate(invalid="ignore"):
+        return _root_mean_square(np.subtract(output, truth, dtype=np.float64))
+
+
+def worst_rms(draws: np.ndarray, truth: np.ndarray) -> float:
+    """RMS error of the worst draw, NaN where any is. draws: (draws, n, ...), as `yardstick.run` leaves a tap."""
+    return float(np.max([rms(draw, truth) for draw in draws]))
+
+
+def _root_mean_square(delta: np.ndarray) -> float:
+    with np.errstate(over="ignore"):
+        return float(np.sqrt(np.square(delta).mean()))
 
 
 def spread(oracle: Logits) -> float:

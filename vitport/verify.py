@@ -20,7 +20,7 @@ from vitport.errors import AssetError, BackendError, CheckpointError, Environmen
 from vitport.formats import ORACLE_PACKAGES, require
 from vitport.jobs import Watch
 from vitport.manifest import Manifest
-from vitport.metrics import error, spread
+from vitport.metrics import error, worst_rms
 from vitport.parity import golden_file, image_sets, policy
 from vitport.parity.assembling import Case, Outcome, report_of
 from vitport.parity.bench import Bench, Errand, Result
@@ -239,16 +239,18 @@ def _reference(bench: Bench, oracle: Result, standard: Result, variant: str) -> 
     labels = None if bench.pictures.labels is None else np.asarray(bench.pictures.labels)
     truth = Truth(outputs, bench.pictures.ids, labels, variant == "classifier", fixed)
     numbers = {"spread": truth.spread, "definition": definition}
-    numbers["yardstick"] = _worst(standard.arrays, "float32", tap, outputs)
-    if f"tf32/0/{tap}" in standard.arrays:
-        numbers["tf32"] = _worst(standard.arrays, "tf32", tap, outputs)
+    for name, key in (("yardstick", f"float32/{tap}"), ("tf32", f"tf32/{tap}")):
+        if key in standard.arrays:
+            numbers[name] = _good(standard.arrays[key], outputs, tap) / truth.spread
     return truth, Spread(**{name: number(value) for name, value in numbers.items()}, jax={})
 
 
-def _worst(arrays: dict[str, np.ndarray], precision: str, tap: str, outputs: np.ndarray) -> float:
-    """The largest RMS error of NumPy's runs in a precision, relative."""
-    runs = [array for name, array in arrays.items() if name.startswith(f"{precision}/") and name.endswith(f"/{tap}")]
-    return max(error(run, outputs[: len(run)]).rms for run in runs) / spread(outputs)
+def _good(draws: np.ndarray, outputs: np.ndarray, tap: str) -> float:
+    """RMS error of the worst of NumPy's draws, (draws, n, width), on the first n images. Raises CheckpointError."""
+    worst = worst_rms(draws, outputs[: draws.shape[1]])
+    if not np.isfinite(worst):
+        raise CheckpointError(f"the {tap} of this checkpoint are NaN or infinite in float32, even in NumPy")
+    return worst
 
 
 def attempt(

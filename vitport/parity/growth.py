@@ -27,11 +27,7 @@ Point = tuple[Pixels, Pixels]
 def draw(outcome: Outcome) -> str:
     """The picture."""
     low, high = _powers(outcome.steps)
-    curves = {
-        "rounding": [step.rounding for step in outcome.steps],
-        "limit": [step.limit for step in outcome.steps],
-        "error": [math.inf if step.error is None else step.error for step in outcome.steps],
-    }
+    curves = {name: [_size(getattr(step, name)) for step in outcome.steps] for name in ("rounding", "limit", "error")}
     return picture(
         WIDTH,
         HEIGHT,
@@ -45,6 +41,11 @@ def draw(outcome: Outcome) -> str:
         *(_line(name, values, low, high) for name, values in curves.items()),
         *_first(outcome),
     )
+
+
+def _size(value: float | None) -> float:
+    """What is no number is drawn at the top."""
+    return math.inf if value is None else value
 
 
 def _powers(steps: Sequence[Step]) -> tuple[int, int]:

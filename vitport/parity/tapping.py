@@ -9,14 +9,12 @@ from types import ModuleType
 
 import numpy as np
 
-from vitport import formats, runners
+from vitport import formats, runners, yardstick
 from vitport.architectures import TAPS, Architecture
 from vitport.arrays import Taps
 from vitport.backend_table import BACKENDS
 from vitport.faults import causes
 from vitport.faults.causes import Question
-from vitport.gates import DRAWS
-from vitport.images import nudged
 from vitport.job_arguments import model_and_images, model_of, say
 from vitport.parity.measuring import subject_of
 from vitport.runners import Subject
@@ -41,16 +39,8 @@ def as_defined(taps: Taps, architecture: Architecture) -> Taps:
 
 
 def tap_yardstick(job: dict) -> dict:
-    """Every tap of NumPy in float32, the first draw, and of the others the outputs too: what rounding does."""
-    from vitport.backends import numpy as backend
-
-    architecture, params, pixels = model_and_images(job)
-    taps = {}
-    for draw in range(DRAWS):
-        say(f"every step of NumPy in float32, {draw + 1} of {DRAWS}")
-        found = backend.run(architecture, params, nudged(pixels, draw), "classifier", "float32")
-        taps |= {f"{draw}/{name}": tap for name, tap in found.items()}
-    return _left(job, taps)
+    """Every tap of NumPy in float32, all draws of it: what rounding does."""
+    return _left(job, yardstick.run(*model_and_images(job)))
 
 
 def tap_backend(job: dict) -> dict:
