@@ -19,13 +19,16 @@ from statistics import median
 import click
 import numpy as np
 
-from benchmarks.bare import BACKENDS, FORMATS
 from benchmarks.ledger import ROOT, fingerprint
 from benchmarks.machine import processor
 from benchmarks.race import Lost, Racer, turn
 from vitport import images, manifest
+from vitport.backend_table import BACKENDS
 from vitport.job_arguments import model_arguments
 from vitport.manifest import Manifest
+
+RACED = ("saved_model", "torchscript", "onnx", "timm", "transformers")
+"""Backends, all of an artifact that `convert` makes unasked."""
 
 BATCH = 8
 PATIENCE = 600.0
@@ -62,7 +65,7 @@ def main(name: str, count: int, turns: int, runs: int, report: Path) -> None:
     pixels = folder / "images.npy"
     np.save(pixels, images.seeded(port.architecture.resolution, count))
     rates = {}
-    for backend in BACKENDS:
+    for backend in RACED:
         try:
             rates[backend] = race(job(port, backend, folder, checkpoint, pixels), folder, turns)
         except Lost as lost:
@@ -89,7 +92,7 @@ def job(port: Manifest, backend: str, folder: Path, checkpoint: Path, pixels: Pa
     return {
         "backend": backend,
         "variant": "classifier",
-        "folder": str(folder / "out" / "classifier" / FORMATS.get(backend, backend)),
+        "folder": str(folder / "out" / "classifier" / BACKENDS[backend].artifact),
         "port": False,
         **model_arguments(checkpoint, port.architecture, pixels),
         "device": "cpu",
@@ -128,7 +131,7 @@ def _verify(name: str, folder: Path, checkpoint: Path, count: int, *options: str
     _vitport(
         *("verify", name, "--asset", checkpoint, "--artifacts", folder / "out", "--report", folder / "report"),
         *("--cache", folder / "cache", "--count", count, "--batches", f"{BATCH},1,2", "--quiet"),
-        *("--backends", ",".join(BACKENDS), "--variant", "classifier", *options),
+        *("--backends", ",".join(RACED), "--variant", "classifier", *options),
     )
     wall = time.monotonic() - started
     report = json.loads((folder / "report" / "report.json").read_text())

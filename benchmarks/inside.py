@@ -11,8 +11,7 @@ from pathlib import Path
 
 import numpy as np
 
-from benchmarks.bare import images_per_second
-from benchmarks.race import wait_for_turns
+from benchmarks.race import images_per_second, wait_for_turns
 from vitport import runners
 from vitport.parity.measuring import Pace, run_in_batches, subject_of
 

@@ -76,6 +76,13 @@ def wait_for_turns(rate: Callable[[int], float]) -> None:
         _say(rate=rate(int(line)))
 
 
+def images_per_second(count: int, call: Callable[[], object]) -> float:
+    """Of a call that runs so many."""
+    started = time.perf_counter()
+    call()
+    return count / (time.perf_counter() - started)
+
+
 def _say(**value: object) -> None:
     print(json.dumps(value), flush=True)
 

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 Pair = tuple[Callable[[np.ndarray], Any], Callable[[Any], np.ndarray]]
-"""(prepare, run). prepare takes images, channels last, and is not timed."""
+"""(prepare, run). prepare takes images, channels last; a race of artifacts doesn't time it, one of backends does."""
 
 
 def saved_model(path: Path) -> Pair:
@@ -59,13 +59,37 @@ def stablehlo(path: Path) -> Pair:
     return jax.numpy.asarray, lambda batch: np.asarray(call(weights, batch))
 
 
+def timm(path: Path) -> Pair:
+    """`timm.create_model` of a folder."""
+    from vitport.runners import torchvision_operators
+
+    torchvision_operators.declare()
+    import timm
+
+    return _torch(timm.create_model(f"local-dir:{path}", pretrained=True).eval())
+
+
+def transformers(path: Path) -> Pair:
+    """`ViTForImageClassification.from_pretrained` of a folder."""
+    from vitport.runners import torchvision_operators
+
+    torchvision_operators.declare()
+    from transformers import ViTForImageClassification
+
+    model = ViTForImageClassification.from_pretrained(path).eval()
+    return _torch(lambda pixels: model(pixels).logits)
+
+
 LOADERS = {
     "saved_model": saved_model,
     "torchscript": torchscript,
     "torch_export": torch_export,
     "onnx": onnx,
     "stablehlo": stablehlo,
+    "timm": timm,
+    "transformers": transformers,
 }
+"""By format, and of safetensors by the client that opens them."""
 
 
 def _torch(model: Any) -> Pair:
