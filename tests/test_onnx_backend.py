@@ -17,6 +17,7 @@ from vitport import gates, images, metrics
 from vitport.architectures import VARIANTS
 from vitport.backends import numpy as numpy_backend
 from vitport.backends import onnx as backend
+from vitport.backends.onnx_graph import CONSTANT
 from vitport.formats import Export
 from vitport.formats import onnx as onnx_format
 from vitport.opsets import ATTENTION_SINCE, DEFAULT, GELU_SINCE, OPSETS
@@ -162,7 +163,7 @@ def test_weights_carry_the_names_of_the_checkpoint(model: onnx.ModelProto, hybri
     names = {tensor.name for tensor in model.graph.initializer}
     assert set(hybrid.params) <= names
     rest = names - set(hybrid.params)
-    assert all(name.startswith("constant/") for name in rest), sorted(rest)
+    assert all(name.startswith(CONSTANT) for name in rest), sorted(rest)
 
 
 # What else the file says.

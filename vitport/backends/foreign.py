@@ -89,14 +89,11 @@ def _onnx() -> Foreign:
     import numpy as np
 
     from vitport.backends.onnx import OnnxOps
-    from vitport.backends.onnx_graph import Value, Weight
-
-    def constant(value: float) -> Weight:
-        return Weight(f"constant/{value!r}", np.asarray(value, np.float64))
+    from vitport.backends.onnx_graph import Value, scalar
 
     def product(ops: OnnxOps, x: Value, operator: str, inner: float, shift: float, outer: float) -> Value:
         """`outer * x * (operator(inner * x) + shift)`."""
-        constants = {value: constant(value) for value in (inner, shift, outer)}
+        constants = {value: scalar(value) for value in (inner, shift, outer)}
         (y,) = ops.graph.emit("Mul", x.wire, constants[inner])
         (y,) = ops.graph.emit(operator, y)
         (y,) = ops.graph.emit("Add", y, constants[shift])

@@ -14,7 +14,7 @@ from vitport.architectures import Architecture, forward
 from vitport.architectures.ops import Padding
 from vitport.arrays import Images, Params, Taps
 from vitport.backends.numpy import NumPyOps, same_padding
-from vitport.backends.onnx_graph import BATCH, Graph, Value, Weight
+from vitport.backends.onnx_graph import BATCH, Graph, Value, Weight, index, scalar
 from vitport.opsets import ATTENTION_SINCE, AXES_AS_INPUT_SINCE, GELU_SINCE
 
 INPUT = "pixel_values"
@@ -106,7 +106,7 @@ class OnnxOps:
         grouped = self._reshape(x.wire, (groups, -1, w))
         (centred,) = self.graph.emit("Sub", grouped, self._group_mean(grouped))
         (square,) = self.graph.emit("Mul", centred, centred)
-        (variance,) = self.graph.emit("Add", self._group_mean(square), self._scalar(eps))
+        (variance,) = self.graph.emit("Add", self._group_mean(square), scalar(eps))
         (std,) = self.graph.emit("Sqrt", variance)
         (gain,) = self.graph.emit("Div", scale.derive(scale.array.reshape(groups, -1, 1)), std)
         y = self._reshape(centred, (c, h, w))
@@ -167,7 +167,7 @@ class OnnxOps:
         )
         (key,) = self.graph.emit("Transpose", key, perm=[0, 1, 3, 2])
         (scores,) = self.graph.emit("MatMul", query, key)
-        (scores,) = self.graph.emit("Mul", scores, self._scalar(split[1] ** -0.5))
+        (scores,) = self.graph.emit("Mul", scores, scalar(split[1] ** -0.5))
         (attention,) = self.graph.emit("Softmax", scores, axis=-1)
         (mixed,) = self.graph.emit("MatMul", attention, value)
         return self.graph.emit("Transpose", mixed, perm=[0, 2, 1, 3])[0]
@@ -181,7 +181,7 @@ class OnnxOps:
             (y,) = self.graph.emit("Gelu", x.wire, approximate="tanh")
             return Value(y, x.shape)
         constants = (0.5, 1.0, 3.0, 0.044715, float(np.sqrt(2 / np.pi)))
-        half, one, three, cubic, factor = (self._scalar(c) for c in constants)
+        half, one, three, cubic, factor = (scalar(c) for c in constants)
         (cube,) = self.graph.emit("Pow", x.wire, three)
         (inner,) = self.graph.emit("Mul", cube, cubic)
         (inner,) = self.graph.emit("Add", x.wire, inner)
@@ -217,7 +217,7 @@ class OnnxOps:
         return Value(y, (tokens + 1, width))
 
     def first_token(self, x: Value) -> Value:
-        (y,) = self.graph.emit("Gather", x.wire, Weight("constant/first", np.asarray(0, np.int64)), axis=1)
+        (y,) = self.graph.emit("Gather", x.wire, index("first", 0), axis=1)
         return Value(y, x.shape[1:])
 
     def tap(self, name: str, x: Value) -> Value:
@@ -250,9 +250,6 @@ class OnnxOps:
     def _regroup(self, wire: int, shape: tuple[int, ...]) -> int:
         """To (rows, *shape), as many rows as there are."""
         return self.graph.emit("Reshape", wire, self.graph.integers([-1, *shape]))[0]
-
-    def _scalar(self, value: float) -> Weight:
-        return Weight(f"constant/{float(value)!r}", np.asarray(value, np.float64))
 
 
 def _padding(shape: tuple[int, ...], window: int, stride: int, padding: Padding) -> tuple[list[int], tuple[int, int]]:

@@ -15,6 +15,9 @@ from onnx import helper
 
 BATCH = "batch"
 
+CONSTANT = "constant/"
+"""Before the value, in the name of what is no leaf of the checkpoint."""
+
 
 @dataclass(frozen=True, slots=True)
 class Weight:
@@ -30,6 +33,24 @@ class Weight:
     def derive(self, array: np.ndarray) -> "Weight":
         """The same weight in another shape or axis order, or a new one computed from it."""
         return Weight(self.name, array)
+
+
+def scalar(value: float) -> Weight:
+    """A constant whose name says exactly what it was before the graph's float type rounded it."""
+    return Weight(f"{CONSTANT}{float(value)!r}", np.asarray(value, np.float64))
+
+
+def index(name: str, value: int) -> Weight:
+    """An int64 constant with a name of its own."""
+    return Weight(f"{CONSTANT}{name}", np.asarray(value, np.int64))
+
+
+def exact(name: str) -> float | None:
+    """What `scalar` put into a name; None where it says no number."""
+    try:
+        return float(name.removeprefix(CONSTANT)) if name.startswith(CONSTANT) else None
+    except ValueError:
+        return None
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,7 +99,7 @@ class Graph:
 
     def integers(self, values: Sequence[int]) -> Weight:
         """An int64 constant, named by its content so that equal ones are one."""
-        name = "constant/" + "_".join(str(v).replace("-", "minus") for v in values)
+        name = CONSTANT + "_".join(str(v).replace("-", "minus") for v in values)
         return Weight(name, np.asarray(values, np.int64))
 
     def tap(self, name: str, wire: int) -> None:

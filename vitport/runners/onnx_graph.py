@@ -18,14 +18,12 @@ from onnx.reference.op_run import OpRun
 
 from vitport.architectures.hybrid import STD_CONV_EPS, is_std_conv
 from vitport.arrays import Images, Params, Taps
+from vitport.backends import onnx_graph as writer
 from vitport.backends.numpy import NumPyOps
 from vitport.format_table import FORMATS
 from vitport.formats import transformers_config
 from vitport.layouts import huggingface
 from vitport.runners import Subject, matching, own
-
-CONSTANT = "constant/"
-"""Before the value, in the name of a scalar (`OnnxOps`)."""
 
 SQRT_2_OVER_PI = np.sqrt(2 / np.pi)
 
@@ -126,10 +124,9 @@ def widened(model: ModelProto, residues: Params) -> ModelProto:
 
 def _exact(name: str, array: np.ndarray) -> np.ndarray:
     """float64 of an initializer; of a scalar that its name says, what it was rounded from."""
-    if name.startswith(CONSTANT) and array.ndim == 0:
-        value = float(name.removeprefix(CONSTANT))
-        if np.float32(value) == array:
-            return np.asarray(value)
+    value = writer.exact(name)
+    if value is not None and array.ndim == 0 and np.float32(value) == array:
+        return np.asarray(value)
     return array.astype(np.float64)
 
 
