@@ -22,7 +22,10 @@ from vitport.runners import Subject, ports, saved_model_operations
 tf = pytest.importorskip("tensorflow")
 torch = pytest.importorskip("torch")
 
+from tensorflow.core.framework.function_pb2 import FunctionDef  # noqa: E402
 from tensorflow.core.framework.node_def_pb2 import NodeDef  # noqa: E402
+from tensorflow.core.protobuf.meta_graph_pb2 import MetaGraphDef  # noqa: E402
+from tensorflow.core.protobuf.saved_model_pb2 import SavedModel  # noqa: E402
 
 PLAIN = small.case("plain")
 
@@ -171,6 +174,90 @@ def test_a_graph_that_reaches_out_is_refused_before_it_runs(tmp_path: Path, op: 
     with pytest.raises(AssetError, match=f"operations that no ViT needs and that touch this machine: {op}"):
         run(save(tmp_path / "port", (None, 20, 20, 3), spy))
     assert not list(tmp_path.glob("written*"))
+
+
+def constant_of_a_file(place: str) -> tf.Operation:
+    return tf.raw_ops.ImmutableConst(dtype=tf.uint8, shape=[1], memory_region_name="/etc/passwd").op
+
+
+def proto_of_a_file(place: str) -> tf.Operation:
+    names = {"message_type": "M", "field_names": ["f"], "output_types": [tf.float32], "descriptor_source": place}
+    return tf.raw_ops.DecodeProtoV2(bytes=[""], **names).sizes.op
+
+
+UNMARKED = {"ImmutableConst": constant_of_a_file, "DecodeProtoV2": proto_of_a_file}
+
+
+@pytest.mark.parametrize("op", UNMARKED)
+def test_files_that_tensorflow_calls_no_side_effect_are_refused(tmp_path: Path, op: str) -> None:
+    def spy(logits, _):
+        with tf.control_dependencies([UNMARKED[op](str(tmp_path))]):
+            return {"logits": tf.identity(logits)}
+
+    with pytest.raises(AssetError, match=f"touch this machine: {op}"):
+        run(save(tmp_path / "port", (None, 20, 20, 3), spy))
+
+
+def uncalled(meta: MetaGraphDef) -> FunctionDef:
+    """A function that nothing calls, and that writes a file."""
+    function = meta.graph_def.library.function.add()
+    function.signature.name = "spy"
+    function.node_def.add(name="spy", op="WriteFile", input=["place", "text"])
+    return function
+
+
+def among_what_saves(meta: MetaGraphDef) -> FunctionDef:
+    """What only saves the model is not looked at."""
+    function = uncalled(meta)
+    (saving,) = (node for node in meta.graph_def.node if f"{node.name}:0" == meta.saver_def.save_tensor_name)
+    saving.input.append("^spy")
+    meta.graph_def.node.add(name="spy", op="PartitionedCall").attr["f"].func.name = "spy"
+    return function
+
+
+def one_for_another(meta: MetaGraphDef) -> None:
+    """TensorFlow may run one function in place of another that implements the same."""
+    among_what_saves(meta).attr["api_implements"].s = b"vit"
+
+
+def handed_over(meta: MetaGraphDef) -> None:
+    """A function's attribute is filled by the one who calls it."""
+    among_what_saves(meta)
+    names = set(meta.object_graph_def.concrete_functions)
+    served = next(each for each in meta.graph_def.library.function if each.signature.name in names)
+    call = served.node_def.add(name="call", op="PartitionedCall").attr["f"].func
+    call.name = "outer"
+    call.attr["g"].func.name = "spy"
+
+
+HIDDEN = {uncalled: ["WriteFile"], among_what_saves: [], one_for_another: ["WriteFile"], handed_over: ["WriteFile"]}
+
+
+@pytest.mark.parametrize("hide", HIDDEN)
+def test_a_function_that_is_called_by_no_name_is_looked_at(tmp_path: Path, hide) -> None:
+    path = save(tmp_path / "port", (None, 20, 20, 3), lambda logits, _: {"logits": logits})
+    saved = SavedModel.FromString((path / "saved_model.pb").read_bytes())
+    assert saved_model_operations.reaching_out(saved) == []
+    hide(saved.meta_graphs[0])
+    assert saved_model_operations.reaching_out(saved) == HIDDEN[hide]
+
+
+@pytest.mark.parametrize("collection", ["table_initializer", "local_variables"])
+def test_what_an_old_model_runs_when_it_is_loaded(tmp_path: Path, collection: str) -> None:
+    with tf.Graph().as_default(), tf.compat.v1.Session() as session:
+        images = tf.compat.v1.placeholder(tf.float32, (None, 20, 20, 3))
+        spy = tf.io.write_file(str(tmp_path / "written"), "x")
+        if collection == "table_initializer":
+            tf.compat.v1.add_to_collection(collection, spy)
+        else:
+            with tf.control_dependencies([spy]):
+                start = tf.zeros(1)
+            tf.compat.v1.get_variable("local", initializer=start, collections=[collection])
+        outputs = {"logits": tf.reduce_mean(images, (1, 2))}
+        tf.compat.v1.saved_model.simple_save(session, str(tmp_path / "old"), {"images": images}, outputs)
+    with pytest.raises(AssetError, match="touch this machine: WriteFile"):
+        run(tmp_path / "old")
+    assert not (tmp_path / "written").exists()
 
 
 def test_every_registered_operation_with_side_effects_is_refused_or_known() -> None:
