@@ -337,15 +337,31 @@ def test_order_and_batch_of_an_onnx_file_are_found(artifacts, tmp_path: Path, ch
     assert_is_the_oracle(run(changed(artifacts["onnx"], tmp_path, change)))
 
 
-def test_weights_outside_the_folder_are_refused(artifacts, tmp_path: Path) -> None:
-    def point_out(model: onnx.ModelProto) -> None:
-        tensor = model.graph.initializer[0]
-        tensor.ClearField("raw_data")
-        tensor.data_location = TensorProto.EXTERNAL
-        tensor.external_data.add(key="location", value="../secrets")
+def _in_a_branch(model: onnx.ModelProto, secret: TensorProto) -> None:
+    branch = helper.make_graph([], "branch", [], [], [secret])
+    model.graph.node.append(helper.make_node("If", ["x"], ["y"], then_branch=branch, else_branch=branch))
 
+
+def _in_a_function(model: onnx.ModelProto, secret: TensorProto) -> None:
+    node = helper.make_node("Constant", [], ["y"], value=secret)
+    model.functions.append(helper.make_function("spy", "spy", [], ["y"], [node], model.opset_import))
+
+
+def _in_a_sparse_tensor(model: onnx.ModelProto, secret: TensorProto) -> None:
+    indices = helper.make_tensor("indices", TensorProto.INT64, [1], [0])
+    model.graph.sparse_initializer.append(helper.make_sparse_tensor(secret, indices, [9]))
+
+
+def _among_the_weights(model: onnx.ModelProto, secret: TensorProto) -> None:
+    model.graph.initializer.append(secret)
+
+
+@pytest.mark.parametrize("put", [_among_the_weights, _in_a_branch, _in_a_function, _in_a_sparse_tensor])
+def test_weights_outside_the_folder_are_refused(artifacts, tmp_path: Path, put) -> None:
+    secret = TensorProto(name="secret", data_type=TensorProto.FLOAT, dims=[1], data_location=TensorProto.EXTERNAL)
+    secret.external_data.add(key="location", value="../secrets")
     model = onnx.load(str(artifacts["onnx"] / "model.onnx"))
-    point_out(model)
+    put(model, secret)
     (tmp_path / "port.onnx").write_bytes(model.SerializeToString())
     with pytest.raises(AssetError, match=r"wants to read '../secrets', which is outside its folder"):
         run(tmp_path / "port.onnx")

@@ -42,7 +42,7 @@ def verify(path: Path) -> None:
     try:
         with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
             weights, rest = _apart(data)
-        for tensor in _tensors(rest):
+        for tensor in tensors(rest):
             if tensor.data_location != TensorProto.DEFAULT:
                 raise ValueError(f"tensor {_short(tensor.name)} is no weight, yet its data lies elsewhere")
         for tensor, raw in weights:
@@ -124,14 +124,14 @@ def _varint(data: mmap.mmap, at: int, end: int) -> tuple[int, int]:
     raise ValueError(f"it is truncated or damaged at byte {at}")
 
 
-def _tensors(message: Message) -> Iterator[TensorProto]:
+def tensors(message: Message) -> Iterator[TensorProto]:
     """Every tensor anywhere in a message."""
     if isinstance(message, TensorProto):
         yield message
     for field, value in message.ListFields():
         if field.message_type is not None:
             for each in value if field.is_repeated else [value]:
-                yield from _tensors(each)
+                yield from tensors(each)
 
 
 def _refuse_strange(tensor: TensorProto, raw: int | None) -> None:
@@ -149,11 +149,11 @@ def _refuse_strange(tensor: TensorProto, raw: int | None) -> None:
         raise ValueError(f"weight {_short(tensor.name)} has {raw or 0} bytes and needs {_needed(tensor)}")
 
 
-def _refuse_data(data: Path, tensors: list[TensorProto]) -> None:
+def _refuse_data(data: Path, weights: list[TensorProto]) -> None:
     """Raises ValueError or OSError unless the weights beside the model tile the file `data`, padding aside."""
-    if not tensors:
+    if not weights:
         return
-    regions = sorted(_region(tensor, data.name) for tensor in tensors)
+    regions = sorted(_region(tensor, data.name) for tensor in weights)
     facts = os.lstat(data)
     if not stat.S_ISREG(facts.st_mode) or facts.st_nlink != 1:
         raise ValueError(f"{data.name} is a link, or no regular file")

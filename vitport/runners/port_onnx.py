@@ -10,6 +10,7 @@ from google.protobuf.message import DecodeError
 
 from vitport.arrays import Images, Logits
 from vitport.errors import AssetError
+from vitport.formats import onnx_check
 from vitport.runners import Subject, ports
 
 
@@ -17,11 +18,10 @@ def file(path: Path) -> Path:
     """The file itself, or the one in a folder. Raises AssetError where its data points out of its folder."""
     path = next(path.glob("*.onnx")) if path.is_dir() else path
     try:
-        graph = onnx.load(str(path), load_external_data=False).graph
+        model = onnx.load(str(path), load_external_data=False)
     except DecodeError as error:
         raise AssetError(f"{path} is no ONNX model: {error}") from error
-    tensors = [*graph.initializer, *(a.t for node in graph.node for a in node.attribute if a.HasField("t"))]
-    entries = (entry for tensor in tensors for entry in tensor.external_data)
+    entries = (entry for tensor in onnx_check.tensors(model) for entry in tensor.external_data)
     ports.require_inside(path, [entry.value for entry in entries if entry.key == "location"])
     return path
 
