@@ -9,6 +9,7 @@ import pytest
 from runs import DIGITS, convert, succeed
 
 from vitport import golden as story
+from vitport.appearing import prepare_folder
 from vitport.errors import AssetError, CheckpointError, OutputError
 from vitport.parity import golden_file
 from vitport.parity.comparison import Truth
@@ -98,7 +99,7 @@ def test_a_place_that_can_not_be_is_known_before_the_oracle_runs() -> None:
 def test_a_folder_that_is_read_only_is_an_output_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(os, "access", lambda path, mode: False)
     with pytest.raises(OutputError, match="can't be written, so no golden file g"):
-        story._prepare(tmp_path / "new" / "g.json")
+        prepare_folder(tmp_path / "new" / "g.json", "golden file")
 
 
 @pytest.mark.parametrize(

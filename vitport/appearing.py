@@ -30,6 +30,19 @@ def appearing(path: Path) -> Iterator[BinaryIO]:
         raise OutputError(f"{path} can't be written: {error.strerror or error}") from error
 
 
+def prepare_folder(path: Path, what: str) -> None:
+    """Makes the folder of a file to come, so that a bad place is known before a long run. Raises OutputError.
+
+    what: the file in words.
+    """
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise OutputError(f"the folder of {path} can't be made: {error.strerror}") from error
+    if not os.access(path.parent, os.W_OK):
+        raise OutputError(f"{path.parent} can't be written, so no {what} {path.name}")
+
+
 def _temporary(path: Path) -> BinaryIO:
     """A new file beside `path`, locked as long as it is open; those that nobody holds, of killed writers, go."""
     begin = f".{path.name[:180]}."

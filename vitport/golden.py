@@ -5,7 +5,6 @@ judges them by the answers: nonfinite, numeric, flips, repeat and batches. Wheth
 bit, the semantic lane and gradients need the checkpoint: that is `vitport verify`.
 """
 
-import os
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -13,11 +12,11 @@ from pathlib import Path
 import numpy as np
 
 from vitport import artifacts, assets, lock, manifest, temporary
-from vitport.appearing import appearing
+from vitport.appearing import appearing, prepare_folder
 from vitport.architectures import Architecture
 from vitport.assets import Asset
 from vitport.backend_table import BACKENDS
-from vitport.errors import AssetError, CheckpointError, OutputError, UsageError
+from vitport.errors import AssetError, CheckpointError, UsageError
 from vitport.formats import ORACLE_PACKAGES, require
 from vitport.jobs import Watch
 from vitport.parity import golden_file, image_sets, policy
@@ -66,7 +65,7 @@ def make(request: Request, watch: Watch, fetched: assets.Progress | None = None)
     if request.resolution:
         port = manifest.with_resolution(port, request.resolution)
     require("the oracle", ORACLE_PACKAGES)
-    _prepare(request.path)
+    prepare_folder(request.path, "golden file")
     asset = lock.checkpoint(port, request.asset, watch, fetched, request.cache, request.offline)
     with temporary.folder() as folder:
         bench = _bench(folder, port.architecture, request, watch, asset)
@@ -82,16 +81,6 @@ def make(request: Request, watch: Watch, fetched: assets.Progress | None = None)
     with appearing(request.path) as file:
         file.write(golden_file.text(golden).encode())
     return request.path
-
-
-def _prepare(path: Path) -> None:
-    """Makes the folder of a golden file, so that a bad place is known before the oracle runs. Raises OutputError."""
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise OutputError(f"the folder of {path} can't be made: {error.strerror}") from error
-    if not os.access(path.parent, os.W_OK):
-        raise OutputError(f"{path.parent} can't be written, so no golden file {path.name}")
 
 
 def check_golden(request: Request, watch: Watch) -> Report:

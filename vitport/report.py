@@ -11,9 +11,9 @@ from pathlib import Path
 from urllib.parse import quote
 
 from vitport import gates
-from vitport.appearing import appearing
+from vitport.appearing import appearing, prepare_folder
 from vitport.chart import ERF_GELU, Dot, Panel, draw
-from vitport.errors import OutputError, UsageError
+from vitport.errors import UsageError
 from vitport.wording import code, fenced, micro, prose, size
 
 HEADINGS = (
@@ -64,12 +64,7 @@ def prepare(path: Path) -> None:
     blocked = [target for target in (path, path.with_suffix(".svg")) if os.path.isdir(target)]
     if blocked:
         raise UsageError(f"{blocked[0]} is a folder; give the report another name")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise OutputError(f"the folder of {path} can't be made: {error.strerror}") from error
-    if not os.access(path.parent, os.W_OK):
-        raise OutputError(f"{path.parent} can't be written, so no report {path.name}")
+    prepare_folder(path, "report")
 
 
 def write(outcome: dict, command: str, path: Path) -> None:

@@ -63,8 +63,8 @@ def tap_backend(job: dict) -> dict:
 
 def _weights(module: ModuleType, subject: Subject) -> dict:
     """Leaves that are not what they should be, and the fault that makes all of them so, where there is one."""
-    _, different = runners.compared_leaves(module, subject)
     found, expected = module.weights(subject), module.expected(subject)
+    different = runners.different_leaves(found, expected)
     planted = causes.in_weights(subject.architecture, expected, found) if different else None
     return {"different": different, "fault": planted and planted.fault.name, "sentence": planted and planted.sentence}
 

@@ -43,7 +43,7 @@ __all__ = [
     "Absent",
     "Inapplicable",
     "Subject",
-    "compared_leaves",
+    "different_leaves",
     "kind",
     "module",
     "own",
@@ -102,11 +102,10 @@ def own(subject: Subject) -> Params:
     return {name: subject.params[name] for name in parameter_shapes(subject.architecture, subject.variant)}
 
 
-def compared_leaves(backend: ModuleType, subject: Subject) -> tuple[int, list[str]]:
-    """How many leaves an artifact must have, and those that differ in a bit, are missing, or should not be there."""
-    found, truth = backend.weights(subject), backend.expected(subject)
+def different_leaves(found: Params, truth: Params) -> list[str]:
+    """Those that differ in a bit, are missing, or should not be there."""
     same = {name for name in found.keys() & truth.keys() if bit_equal(found[name], truth[name])}
-    return len(truth), [name for name in {**truth, **found} if name not in same]
+    return [name for name in {**truth, **found} if name not in same]
 
 
 def restored(subject: Subject, layout: ModuleType) -> Params:
