@@ -2,6 +2,7 @@
 
 import json
 import pickle
+import re
 import shutil
 import warnings
 from pathlib import Path
@@ -80,21 +81,24 @@ def test_an_onnx_file_is_a_port_without_its_folder(artifacts) -> None:
 # SavedModels.
 
 
-def save(path: Path, shape: tuple, forward, signature: str = "serving_default") -> Path:
-    """A SavedModel whose function `forward(logits, pre_logits)` has one input of `shape`."""
+def save(path: Path, shape: tuple | None, forward, signature: str = "serving_default", extra=None) -> Path:
+    """A SavedModel whose function `forward(logits, pre_logits)` has one input of `shape`; extra: another variable."""
 
     class Model(tf.Module):
         def __init__(self) -> None:
             super().__init__()
+            self.extra = extra
             self.leaves = {name.replace("/", "."): tf.Variable(leaf) for name, leaf in PLAIN.params.items()}
 
         @tf.function(input_signature=[tf.TensorSpec(shape, tf.float32, "x")], autograph=False)
         def serve(self, x):
-            pixels = tf.transpose(x, (0, 2, 3, 1)) if shape[1] == 3 else x
+            pixels = tf.transpose(x, (0, 2, 3, 1)) if shape and shape[1] == 3 else x
             pixels = tf.ensure_shape(pixels, (None, 20, 20, 3))
             ops = tf_backend.TensorFlowOps(remember=True)
             weights = {name.replace(".", "/"): leaf for name, leaf in self.leaves.items()}
             tf_backend.forward(PLAIN.architecture, ops, weights, pixels, "classifier")
+            if extra is not None:
+                ops.taps["logits"] += tf.cast(self.extra.read_value() * 0, tf.float32)
             return forward(ops.taps["logits"], ops.taps["pre_logits"])
 
     model = Model()
@@ -102,7 +106,7 @@ def save(path: Path, shape: tuple, forward, signature: str = "serving_default") 
     return path
 
 
-@pytest.mark.parametrize("shape", [(None, 20, 20, 3), (None, 3, 20, 20), (None, None, None, 3)])
+@pytest.mark.parametrize("shape", [(None, 20, 20, 3), (None, 3, 20, 20), (None, None, None, 3), [None] * 4, None])
 def test_order_and_output_of_a_saved_model_are_found(tmp_path: Path, shape) -> None:
     path = save(tmp_path / "port", shape, lambda logits, features: {"features": features, "anything": logits})
     assert_is_the_oracle(run(path))
@@ -118,6 +122,17 @@ def test_no_output_of_the_width_says_what_there_is(tmp_path: Path) -> None:
     path = save(tmp_path / "port", (None, 20, 20, 3), lambda logits, _: {"one": logits[:, 1:], "two": logits[:, 2:]})
     with pytest.raises(AssetError, match=r"has 0 outputs of shape \(n, 7\), not one; .* one \(1, 6\), two \(1, 5\)"):
         run(path)
+
+
+def test_an_output_in_half_precision_is_named(tmp_path: Path) -> None:
+    path = save(tmp_path / "port", (None, 20, 20, 3), lambda logits, _: {"half": tf.cast(logits, tf.float16)})
+    with pytest.raises(AssetError, match="in float16; what is judged computes in float32"):
+        run(path)
+
+
+def test_variables_that_are_no_weights_have_no_precision(tmp_path: Path) -> None:
+    path = save(tmp_path / "port", (None, 20, 20, 3), lambda logits, _: {"logits": logits}, extra=tf.Variable(1))
+    assert_is_the_oracle(run(path))
 
 
 def test_two_outputs_of_the_width_are_not_guessed(tmp_path: Path) -> None:
@@ -307,6 +322,37 @@ def _channels_last(model: onnx.ModelProto) -> None:
     port.CopyFrom(helper.make_tensor_value_info("images", TensorProto.FLOAT, ("n", 20, 20, 3)))
 
 
+def _no_axis_is_said(model: onnx.ModelProto) -> None:
+    _name_axes(model)
+
+
+def _channels_last_and_no_axis_is_said(model: onnx.ModelProto) -> None:
+    _channels_last(model)
+    _name_axes(model)
+
+
+def _name_axes(model: onnx.ModelProto) -> None:
+    for axis, name in zip(model.graph.input[0].type.tensor_type.shape.dim, "nabc", strict=True):
+        axis.dim_param = name
+
+
+def _no_rank_is_said(model: onnx.ModelProto) -> None:
+    model.graph.input[0].type.tensor_type.ClearField("shape")
+
+
+def _a_label_beside(model: onnx.ModelProto) -> None:
+    """As files with post-processing have it."""
+    logits = model.graph.output[0].name
+    model.graph.node.append(helper.make_node("ArgMax", [logits], ["label"], axis=1, keepdims=0))
+    model.graph.output.append(helper.make_tensor_value_info("label", TensorProto.INT64, ["n"]))
+
+
+def _cast_output(model: onnx.ModelProto, kind: int) -> None:
+    (port,) = model.graph.output
+    model.graph.node.append(helper.make_node("Cast", [port.name], ["cast"], to=kind))
+    port.CopyFrom(helper.make_tensor_value_info("cast", kind, ["n", 7]))
+
+
 def assert_steps_are_the_oracles(path: Path) -> None:
     subject = Subject(PLAIN.architecture, "classifier", path, PLAIN.params, port=True)
     taps, _ = runners.module(runners.kind(path)).taps(subject, PLAIN.images)
@@ -332,9 +378,31 @@ def test_the_steps_of_a_port_are_found(artifacts, tmp_path: Path) -> None:
     assert_steps_are_the_oracles(save(tmp_path / "port", (None, 3, 20, 20), forward))
 
 
-@pytest.mark.parametrize("change", [_one_at_a_time, _channels_last])
+LAYOUTS = [
+    _one_at_a_time,
+    _channels_last,
+    _no_axis_is_said,
+    _channels_last_and_no_axis_is_said,
+    _no_rank_is_said,
+    _a_label_beside,
+]
+
+
+@pytest.mark.parametrize("change", LAYOUTS)
 def test_order_and_batch_of_an_onnx_file_are_found(artifacts, tmp_path: Path, change) -> None:
     assert_is_the_oracle(run(changed(artifacts["onnx"], tmp_path, change)))
+
+
+@pytest.mark.parametrize("change", LAYOUTS[1:])
+def test_the_steps_are_found_in_any_layout(artifacts, tmp_path: Path, change) -> None:
+    assert_steps_are_the_oracles(changed(artifacts["onnx"], tmp_path, change))
+
+
+@pytest.mark.parametrize("kind", ["FLOAT16", "DOUBLE", "INT64"])
+def test_another_type_than_float32_is_named(artifacts, tmp_path: Path, kind) -> None:
+    path = changed(artifacts["onnx"], tmp_path, lambda model: _cast_output(model, getattr(TensorProto, kind)))
+    with pytest.raises(AssetError, match=f"has cast in {kind.lower()}; what is judged computes in float32"):
+        run(path)
 
 
 def _in_a_branch(model: onnx.ModelProto, secret: TensorProto) -> None:
@@ -422,5 +490,22 @@ def test_code_beside_a_port_is_not_run(artifacts, tmp_path: Path) -> None:
 
 
 def test_an_input_in_no_known_order_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(AssetError, match=r"takes an input of shape \[None, 4, 20, 20\], which is neither"):
-        ports.channels_first((None, 4, 20, 20), tmp_path)
+    for shape in ([None, 4, 20, 20], ["n", 3], [None, 20, 20, 1]):
+        with pytest.raises(AssetError, match=rf"takes an input of shape {re.escape(str(shape))}, which is neither"):
+            ports.layouts(shape, "NCHW", tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("shape", "usual", "tried"),
+    [
+        (None, "NHWC", ("NHWC", "NCHW")),
+        (None, "NCHW", ("NCHW", "NHWC")),
+        (["n", "c", "h", "w"], "NCHW", ("NCHW", "NHWC")),
+        ((None, None, None, 3), "NCHW", ("NHWC", "NCHW")),
+        ((None, 3, 20, 20), "NHWC", ("NCHW",)),
+        ((None, 3, 3, 3), "NHWC", ("NHWC", "NCHW")),
+        ((None, 3, 3, 3), "NCHW", ("NCHW", "NHWC")),
+    ],
+)
+def test_what_a_port_says_of_its_input_goes_before_what_is_usual(tmp_path: Path, shape, usual, tried) -> None:
+    assert ports.layouts(shape, usual, tmp_path) == tried

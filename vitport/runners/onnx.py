@@ -1,6 +1,6 @@
 """The ONNX file in ONNX Runtime."""
 
-from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +12,7 @@ from vitport.devices import Runner
 from vitport.format_table import FORMATS
 from vitport.formats import onnx, onnx_check
 from vitport.runners import Subject, onnx_graph, port_onnx, ports, precision_of, require
+from vitport.runners.port_onnx import Interface
 
 weights, expected = onnx_graph.weights, onnx_graph.expected
 
@@ -30,17 +31,23 @@ def open(subject: Subject, device: str, precision: str) -> Runner:
     require("onnx", device, precision)
     path = _path(subject)
     session = onnx.start(path, provider(device, precision))
-    answer = port_onnx.answer(session, subject, path) if subject.port else _answer(session)
+    use = _interface(session, subject, path)
 
     def infer(images: Images) -> tuple[Logits, str]:
-        return answer(images), ", ".join(session.get_providers())
+        return use.ask(images), ", ".join(session.get_providers())
 
-    return Runner("ONNX Runtime", device, infer, precision, lambda: facts(session))
+    return Runner("ONNX Runtime", device, infer, precision, lambda: facts(session, use.output.type))
 
 
-def _answer(session: onnxruntime.InferenceSession) -> Callable[[Images], Logits]:
-    (port,) = session.get_inputs()
-    return lambda images: session.run(None, {port.name: np.ascontiguousarray(images.transpose(0, 3, 1, 2))})[0]
+def _interface(session: onnxruntime.InferenceSession, subject: Subject, path: Path) -> Interface:
+    if subject.port:
+        return port_onnx.interface(session, subject, path)
+    (port,), (output,), layout = session.get_inputs(), session.get_outputs(), onnx.INPUT.layout
+
+    def ask(images: Images) -> Logits:
+        return session.run(None, {port.name: ports.arranged(images, layout)})[0]
+
+    return Interface(layout, output, ask)
 
 
 def provider(device: str, precision: str) -> str | tuple[str, dict[str, str]]:
@@ -48,13 +55,16 @@ def provider(device: str, precision: str) -> str | tuple[str, dict[str, str]]:
     return (PROVIDER, {"use_tf32": "1" if precision == "tf32" else "0"}) if device == "cuda" else onnx.PROVIDERS[device]
 
 
-def facts(session: onnxruntime.InferenceSession) -> dict[str, str]:
-    """What the session says of itself; 0 threads are as many as it likes."""
+def facts(session: onnxruntime.InferenceSession, kind: str) -> dict[str, str]:
+    """What the session says of itself, and of the output that is judged, whose type is `kind`.
+
+    0 threads are as many as it likes.
+    """
     options = session.get_provider_options().get(PROVIDER, {})
-    types = {port.type.removeprefix("tensor(").removesuffix(")") for port in session.get_outputs()}
+    dtype = kind.removeprefix("tensor(").removesuffix(")")
     threads = session.get_session_options()
     return {
-        "precision": precision_of({"float32" if kind == "float" else kind for kind in types}, tf32(options)),
+        "precision": precision_of(["float32" if dtype == "float" else dtype], tf32(options)),
         "providers": ", ".join(session.get_providers()),
         **({"use_tf32": options["use_tf32"]} if "use_tf32" in options else {}),
         "intra_op_threads": str(threads.intra_op_num_threads),
@@ -77,17 +87,19 @@ def semantic(subject: Subject, images: Images) -> tuple[Logits, str] | None:
 
 def taps(subject: Subject, images: Images) -> tuple[Taps, str]:
     """The file's own intermediates, in ONNX Runtime; what is asked for can't be fused with what follows."""
-    return onnx_graph.taps(subject, _path(subject), images, _evaluate)
+    path, layout = _path(subject), onnx.INPUT.layout
+    if subject.port:
+        layout = port_onnx.interface(onnx.start(path, onnx.PROVIDERS["cpu"]), subject, path).layout
+    return onnx_graph.taps(subject, path, images, partial(_evaluate, layout))
 
 
-def _evaluate(model: ModelProto, folder: Path, images: Images) -> list[np.ndarray]:
+def _evaluate(layout: str, model: ModelProto, folder: Path, images: Images) -> list[np.ndarray]:
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 3
     options.add_session_config_entry(DATA_FOLDER, str(folder))
     session = onnxruntime.InferenceSession(model.SerializeToString(), options, providers=[onnx.PROVIDERS["cpu"]])
     (port,) = session.get_inputs()
-    first = ports.channels_first(tuple(port.shape), folder)
-    return session.run(None, {port.name: ports.arranged(images, first)})
+    return session.run(None, {port.name: ports.arranged(images, layout)})
 
 
 def _path(subject: Subject) -> Path:

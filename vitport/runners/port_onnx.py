@@ -1,6 +1,7 @@
 """A published ONNX file of any maker in ONNX Runtime: which input, which output, how many images at a time."""
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +13,9 @@ from vitport.arrays import Images, Logits
 from vitport.errors import AssetError
 from vitport.formats import onnx_check
 from vitport.runners import Subject, ports
+
+USUAL = "NCHW"
+"""The layout of most files, tried first where one does not say its own."""
 
 
 def file(path: Path) -> Path:
@@ -26,18 +30,48 @@ def file(path: Path) -> Path:
     return path
 
 
-def answer(session: onnxruntime.InferenceSession, subject: Subject, path: Path) -> Callable[[Images], Logits]:
-    """Images to the one output of the right width; one at a time where the file says so."""
+@dataclass(frozen=True, slots=True)
+class Interface:
+    """How an opened file is used: what it takes, and the one of its outputs that is judged.
+
+    layout: of its input. output: as ONNX Runtime describes it. ask: images (n, r, r, 3) to that output.
+    """
+
+    layout: str
+    output: onnxruntime.NodeArg
+    ask: Callable[[Images], Logits]
+
+
+def interface(session: onnxruntime.InferenceSession, subject: Subject, path: Path) -> Interface:
+    """Finds out the layout and the output of the right width; one image at a time where the file says so.
+
+    Raises AssetError where there is more than one of either, or another type than float32.
+    """
     if len(session.get_inputs()) != 1:
         raise AssetError(f"{path} takes {[port.name for port in session.get_inputs()]}, where one input is needed")
-    (port,), names = session.get_inputs(), [output.name for output in session.get_outputs()]
-    first = ports.channels_first(tuple(port.shape), path)
+    (port,), outputs = session.get_inputs(), {output.name: output for output in session.get_outputs()}
+    _require_float32(port, path)
 
-    def run(images: Images, names: list[str]) -> dict[str, np.ndarray]:
-        return dict(zip(names, session.run(names, {port.name: ports.arranged(images, first)}), strict=True))
+    def run(pixels: np.ndarray, names: list[str]) -> dict[str, np.ndarray]:
+        return dict(zip(names, session.run(names, {port.name: pixels}), strict=True))
 
-    shapes = ports.probe(lambda images: run(images, names), subject.architecture.resolution, path)
+    side = subject.architecture.resolution
+    shape = port.shape or None  # of an unknown rank ONNX Runtime says []
+    layout, shapes = ports.probe(lambda pixels: run(pixels, list(outputs)), shape, USUAL, side, path)
     name = ports.choose(shapes, subject.width, path)
-    if port.shape[0] != 1:
-        return lambda images: run(images, [name])[name]
-    return lambda images: np.concatenate([run(image[None], [name])[name] for image in images])
+    _require_float32(outputs[name], path)
+
+    def ask(images: Images) -> Logits:
+        return run(ports.arranged(images, layout), [name])[name]
+
+    def one_by_one(images: Images) -> Logits:
+        return np.concatenate([ask(image[None]) for image in images])
+
+    return Interface(layout, outputs[name], one_by_one if shape and shape[0] == 1 else ask)
+
+
+def _require_float32(port: onnxruntime.NodeArg, path: Path) -> None:
+    """Of the input, or of the output that is judged."""
+    if port.type != "tensor(float)":
+        found = port.type.removeprefix("tensor(").removesuffix(")")
+        raise AssetError(f"{path} has {port.name} in {found}; what is judged computes in float32")

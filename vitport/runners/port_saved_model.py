@@ -1,6 +1,5 @@
 """A published SavedModel of any maker, as TF-Hub had them: which signature, which input, which output."""
 
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -20,25 +19,26 @@ SERVING = "serving_default"
 
 def load(subject: Subject, device: str) -> Runner:
     """The model, and the one of its outputs that has the right width. Raises AssetError, with what there is."""
-    path = subject.folder
-    serve, arrange = opened(path, device)
-    (name,) = serve.structured_input_signature[1]
-
-    def all_of(images: Images) -> dict[str, tf.Tensor]:
-        return serve(**{name: tf.constant(arrange(images))})
-
-    chosen = ports.choose(ports.probe(all_of, subject.architecture.resolution, path), subject.width, path)
+    serve, layout, shapes = opened(subject, device)
+    chosen = ports.choose(shapes, subject.width, subject.folder)
+    leaves = [leaf for leaf in serve.variables if leaf.dtype.is_floating]
+    for what in (serve.structured_outputs[chosen], *leaves):
+        _require_float32(what, subject.folder)
 
     def infer(images: Images) -> tuple[Logits, str]:
-        result = all_of(images)[chosen]
+        result = _asked(serve, ports.arranged(images, layout))[chosen]
         return result.numpy(), saved_model.reported(result)
 
-    infer.leaves = serve.variables
+    infer.leaves = leaves
     return Runner("TensorFlow", device, infer)
 
 
-def opened(path: Path, device: str) -> tuple[Any, Callable[[Images], np.ndarray]]:
-    """`serving_default`, or the only signature, of one input; and what turns images into its order of axes."""
+def opened(subject: Subject, device: str) -> tuple[Any, str, dict[str, tuple[int, ...]]]:
+    """`serve`, the layout of its only input, and the shapes of its outputs for one image.
+
+    `serve` is `serving_default`, or the only signature. Raises AssetError, with what there is.
+    """
+    path = subject.folder
     _refuse_files(path)
     model = saved_model.read(path, device)
     serve = _signature(model, path)
@@ -47,8 +47,21 @@ def opened(path: Path, device: str) -> tuple[Any, Callable[[Images], np.ndarray]
     if len(inputs) != 1:
         raise AssetError(f"{path} takes {sorted(inputs)}, where one input is needed")
     (port,) = inputs.values()
-    first = ports.channels_first(tuple(port.shape), path)
-    return serve, lambda images: ports.arranged(images, first)
+    _require_float32(port, path)
+    shape = None if port.shape.rank is None else tuple(port.shape)
+    side = subject.architecture.resolution
+    return serve, *ports.probe(lambda pixels: _asked(serve, pixels), shape, saved_model.INPUT.layout, side, path)
+
+
+def _require_float32(tensor: Any, path: Path) -> None:
+    """Of an input, an output, a variable."""
+    if tensor.dtype != tf.float32:
+        raise AssetError(f"{path} has {tensor.name} in {tensor.dtype.name}; what is judged computes in float32")
+
+
+def _asked(serve: Any, pixels: np.ndarray) -> dict[str, tf.Tensor]:
+    (name,) = serve.structured_input_signature[1]
+    return serve(**{name: tf.constant(pixels)})
 
 
 def _signature(model: Any, path: Path) -> Any:

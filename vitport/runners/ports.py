@@ -5,8 +5,9 @@ A port may be hostile. Nothing of it is unpickled, no code beside it is run, and
 
 import os
 import zipfile
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -18,6 +19,12 @@ from vitport.formats.safetensors_file import WEIGHTS, read_config
 KINDS = "a SavedModel folder, a folder of timm or transformers with model.safetensors, a .onnx file, a TorchScript file"
 
 WHICH_RUNS = "which may run anything when it is read"
+
+AXES = MappingProxyType({"NHWC": (0, 1, 2, 3), "NCHW": (0, 3, 1, 2)})
+"""Where the axes of (n, h, w, 3) lie, by layout."""
+
+CHANNELS = 3
+"""The axis of colours in (n, h, w, 3)."""
 
 CODE = "/code/"
 """Within a TorchScript archive, and no other that PyTorch writes."""
@@ -55,18 +62,24 @@ def _kind_of_file(path: Path) -> str | None:
     raise AssetError(f"{path} is a pickle, {WHICH_RUNS}; make TorchScript of it, or a folder with {WEIGHTS}")
 
 
-def channels_first(shape: tuple, path: Path) -> bool:
-    """Whether images of `shape` (batch first, None or a name for what is free) lie as NCHW; AssetError if neither."""
-    if len(shape) == 4 and shape[3] == 3:
-        return False
-    if len(shape) == 4 and shape[1] == 3:
-        return True
-    raise AssetError(f"{path} takes an input of shape {list(shape)}, which is neither (n, h, w, 3) nor (n, 3, h, w)")
+def layouts(shape: Sequence[object] | None, usual: str, path: Path) -> tuple[str, ...]:
+    """How images may lie in an input of `shape` (None, or an axis that is no number, says nothing), likeliest first.
+
+    usual: the framework's. Raises AssetError where they can't lie in it.
+    """
+    axes = [None] * 4 if shape is None else [axis if isinstance(axis, int) else None for axis in shape]
+    channels = {layout: axes[order.index(CHANNELS)] for layout, order in AXES.items() if len(axes) == 4}
+    fitting = [layout for layout, axis in channels.items() if axis in (None, 3)]
+    if not fitting:
+        raise AssetError(
+            f"{path} takes an input of shape {list(shape)}, which is neither (n, h, w, 3) nor (n, 3, h, w)"
+        )
+    return tuple(sorted(fitting, key=lambda layout: (channels[layout] is None, layout != usual)))
 
 
-def arranged(images: Images, first: bool) -> np.ndarray:
-    """(n, h, w, 3), or (n, 3, h, w) where channels come first."""
-    return np.ascontiguousarray(images.transpose(0, 3, 1, 2)) if first else images
+def arranged(images: Images, layout: str) -> np.ndarray:
+    """(n, h, w, 3) as `layout` has it."""
+    return np.ascontiguousarray(images.transpose(AXES[layout]))
 
 
 def choose(outputs: Mapping[str, tuple[int, ...]], width: int, path: Path) -> str:
@@ -78,16 +91,24 @@ def choose(outputs: Mapping[str, tuple[int, ...]], width: int, path: Path) -> st
     raise AssetError(f"{path} has {len(fitting)} outputs of shape (n, {width}), not one; for an image it has {there}")
 
 
-def probe(call: Callable[[Images], Mapping[str, Any]], resolution: int, path: Path) -> dict[str, tuple[int, ...]]:
-    """The shapes of what a port returns for one black image. Raises AssetError where it does not take it."""
-    try:
-        outputs = call(np.zeros((1, resolution, resolution, 3), np.float32))
-        return {name: tuple(array.shape) for name, array in outputs.items()}
-    except (AssetError, EnvironmentFault):
-        raise
-    except Exception as error:  # a framework's own, of any kind
-        reason = str(error).strip().partition("\n")[0]
-        raise AssetError(f"{path} does not take an image of {resolution} x {resolution}: {reason:.300}") from error
+def probe(
+    call: Callable[[np.ndarray], Mapping[str, Any]], shape: Sequence[object] | None, usual: str, side: int, path: Path
+) -> tuple[str, dict[str, tuple[int, ...]]]:
+    """The layout in which a port takes an image, and the shapes of what it returns for a black one.
+
+    shape, usual: as `layouts` has them. side: of the image. Raises AssetError where the port does not take it.
+    """
+    problems = []
+    for layout in layouts(shape, usual, path):
+        try:
+            outputs = call(arranged(np.zeros((1, side, side, 3), np.float32), layout))
+            return layout, {name: tuple(array.shape) for name, array in outputs.items()}
+        except (AssetError, EnvironmentFault):
+            raise
+        except Exception as error:  # a framework's own, of any kind
+            problems.append(error)
+    reason = str(problems[0]).strip().partition("\n")[0]
+    raise AssetError(f"{path} does not take an image of {side} x {side}: {reason:.300}") from problems[0]
 
 
 def require_inside(path: Path, locations: list[str]) -> None:

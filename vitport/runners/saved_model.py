@@ -13,7 +13,7 @@ from vitport.backends import tensorflow
 from vitport.devices import Runner, gpu_memory
 from vitport.formats import saved_model
 from vitport.parity.loss import slope
-from vitport.runners import Subject, matching, own, port_saved_model, precision_of, require, saved_model_double
+from vitport.runners import Subject, matching, own, port_saved_model, ports, precision_of, require, saved_model_double
 
 expected = own
 
@@ -110,7 +110,7 @@ def _slopes(
 
 def taps(subject: Subject, images: Images) -> tuple[Taps, str]:
     """Every tensor of `serving_default`, its variables made constants, in float32 on the CPU."""
-    serve, arrange = port_saved_model.opened(subject.folder, "cpu")
+    serve, layout = _served(subject)
     frozen = convert_variables_to_constants_v2(serve)
     operations = TopologicalSorter({op: {x.op for x in op.inputs} for op in frozen.graph.get_operations()})
     kinds = ("Const", "Placeholder")
@@ -118,9 +118,22 @@ def taps(subject: Subject, images: Images) -> tuple[Taps, str]:
         x for op in operations.static_order() if op.type not in kinds for x in op.outputs if x.dtype == tf.float32
     ]
     guide = matching.guide(subject, images)
-    values = (value.numpy() for value in frozen.prune(frozen.inputs, tensors)(tf.constant(arrange(images))))
+    values = (
+        value.numpy() for value in frozen.prune(frozen.inputs, tensors)(tf.constant(ports.arranged(images, layout)))
+    )
     kept = [value for value in values if matching.could_be(value.shape, guide)]
     return matching.match(subject, images, kept), "every tensor of the SavedModel's own graph"
+
+
+def _served(subject: Subject) -> tuple[Any, str]:
+    """The signature, and the layout of its input."""
+    if subject.port:
+        serve, layout, _ = port_saved_model.opened(subject, "cpu")
+        return serve, layout
+    model = _read(subject)
+    serve = model.signatures["serving_default"]
+    serve.model = model  # a signature does not keep its variables alive
+    return serve, saved_model.INPUT.layout
 
 
 def _fits(model: Any) -> bool:
