@@ -57,6 +57,31 @@ def test_files_digest_and_size(tmp_path):
     assert artifacts.digest(found[:1]) == found[0]["sha256"] == artifacts.sha256(tmp_path / "a")
 
 
+def test_a_fingerprint_sees_what_links_lead_to(tmp_path):
+    """In Hugging Face's cache every file of a model is a link."""
+    (tmp_path / "blobs").mkdir()
+    blob = tmp_path / "blobs" / "1"
+    blob.write_text("weights")
+    model, plain = tmp_path / "model", tmp_path / "plain"
+    for folder in (model, plain):
+        folder.mkdir()
+        (folder / "config.json").write_text("{}")
+    (model / "model.safetensors").symlink_to(blob)
+    (model / "more").symlink_to(blob.parent)
+    shutil.copy(blob, plain / "model.safetensors")
+    shutil.copytree(blob.parent, plain / "more")
+    assert artifacts.fingerprint(model) == artifacts.fingerprint(plain)
+    blob.write_text("others")
+    assert artifacts.fingerprint(model) != artifacts.fingerprint(plain)
+
+
+def test_folders_in_a_circle_have_no_fingerprint(tmp_path):
+    (tmp_path / "inner").mkdir()
+    (tmp_path / "inner" / "back").symlink_to(tmp_path)
+    with pytest.raises(AssetError, match="is a link to a folder that it lies in"):
+        artifacts.fingerprint(tmp_path)
+
+
 def test_a_part_joins_what_is_there(tmp_path):
     publish(tmp_path, "one", "classifier/onnx", versions={"onnx": "1"}, reference={"classifier": 1})
     publish(tmp_path, "two", "features/onnx", versions={"torch": "2"}, reference={"features": 2})

@@ -6,7 +6,7 @@ One folder an artifact, `<variant>/<format>/`. How artifacts come to stand there
 import hashlib
 import json
 import os
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from vitport import strict_json
@@ -38,10 +38,13 @@ def home(name: str) -> Path:
 
 def files(folder: Path) -> list[dict]:
     """Every file below `folder`, links left out: its relative path, size and SHA-256, sorted by path."""
-    paths = sorted(path for path in folder.rglob("*") if path.is_file() and not path.is_symlink())
+    return _listed(folder, (path for path in folder.rglob("*") if path.is_file() and not path.is_symlink()))
+
+
+def _listed(folder: Path, paths: Iterable[Path]) -> list[dict]:
     return [
         {"path": path.relative_to(folder).as_posix(), "bytes": path.stat().st_size, "sha256": sha256(path)}
-        for path in paths
+        for path in sorted(paths)
     ]
 
 
@@ -54,8 +57,23 @@ def digest(listed: list[dict]) -> str:
 
 
 def fingerprint(path: Path) -> str:
-    """SHA-256 of an artifact as it lies there: of a file, or of a folder's files by `digest`."""
-    return digest(files(path)) if path.is_dir() else sha256(path)
+    """SHA-256 of an artifact as a framework finds it there: of a file, or of a folder's files by `digest`.
+
+    Files behind links count, as Hugging Face's cache has nothing else. Raises AssetError for folders in a circle.
+    """
+    return digest(_listed(path, _behind_links(path, ()))) if path.is_dir() else sha256(path)
+
+
+def _behind_links(folder: Path, above: tuple[str, ...]) -> Iterator[Path]:
+    """Every file that is found from `folder`. above: real paths of the folders that lead there."""
+    here = os.path.realpath(folder)
+    if here in above:
+        raise AssetError(f"{folder} is a link to a folder that it lies in")
+    for path in folder.iterdir():
+        if path.is_dir():
+            yield from _behind_links(path, (*above, here))
+        elif path.is_file():
+            yield path
 
 
 def sha256(path: Path) -> str:
