@@ -70,6 +70,7 @@ FLOORS: dict[str, int] = {
     "vitport.parity.machine": 3,
     "vitport.parity.run_report": 3,
     "vitport.parity.trials": 3,
+    "vitport.parity.judged_ports": 3,
     "vitport.verify": 3,
     "vitport.parity.assembling": 3,
     "vitport.parity.diagnosis": 3,

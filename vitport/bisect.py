@@ -22,7 +22,7 @@ from vitport.job_arguments import model_arguments
 from vitport.jobs import Job, Watch
 from vitport.manifest import Manifest
 from vitport.manifest_errors import suggestion
-from vitport.parity.trials import Port
+from vitport.parity.judged_ports import Port
 
 ORACLE = "flax"
 """What is taken for right, unless another backend is named."""

@@ -162,6 +162,8 @@ class PortFields(_Model):
     """The collection it is published in."""
     id: Text
     """Its name there: a TensorFlow Hub handle, a timm model, a Hugging Face repository."""
+    path: Text | None = None
+    """Where it lies, relative to the manifest: then `vitport verify` judges it beside the artifacts."""
     variant: Literal[VARIANTS]
     """classifier (logits) or features (pre-logits)."""
     same_weights: bool

@@ -21,16 +21,17 @@ from vitport.formats import ORACLE_PACKAGES, require
 from vitport.jobs import Watch
 from vitport.manifest import Manifest
 from vitport.metrics import error, worst_rms
-from vitport.parity import golden_file, image_sets, policy
+from vitport.parity import golden_file, image_sets, judged_ports, policy
 from vitport.parity.assembling import Case, Outcome, report_of
 from vitport.parity.bench import Bench, Errand, Result
 from vitport.parity.comparison import Truth, number
 from vitport.parity.diagnosis import diagnosed
 from vitport.parity.image_sets import ImageSet
+from vitport.parity.judged_ports import Port
 from vitport.parity.judging import judged
 from vitport.parity.outputs_store import Store
 from vitport.parity.report_schema import File, Report, Spread
-from vitport.parity.trials import Asked, Port, Trial, plan
+from vitport.parity.trials import Asked, Trial, plan
 
 TIMEOUT = 1800.0
 """Seconds that one backend may take."""
@@ -57,8 +58,8 @@ class Request:
     """What the command line asks for; None and empty mean what is usual.
 
     artifacts: the folder that `convert` wrote, `build/<name>`. batches: the first is that of the main run, the others
-    are tried on a few images. images: `seeded`, a folder or a .npy. ports: published ports by name. report: folder of
-    the report, `reports/<name>`.
+    are tried on a few images. images: `seeded`, a folder or a .npy. ports: beside those of the manifest. report: folder
+    of the report, `reports/<name>`.
     """
 
     manifest: Path
@@ -116,7 +117,8 @@ def _verified(
         port = manifest.with_resolution(port, listed["resolution"])
     require("the oracle", ORACLE_PACKAGES)
     asset = _checkpoint(port, listed, request, watch, fetched)
-    trials = plan(_asked(request, out, listed, asset))
+    ports = _ports(request, port)
+    trials = plan(_asked(request, out, listed, asset, ports))
     with temporary.folder() as scratch:
         pictures, fixed = _pictures(port, request, scratch, watch)
         store = Store(request.cache or assets.default_cache(), request.fresh)
@@ -133,7 +135,7 @@ def _verified(
         case = Case(port, request.command, out, listed, checkpoint, pictures, named=bool(request.backends))
         report = report_of(case, outcomes, truths, spreads)
     report = judged(report, policy.with_rules(rules, port.name, port.gates.overrides))
-    return diagnosed(report, _suspicion(request), request.ports, watch)
+    return diagnosed(report, _suspicion(request), ports, watch)
 
 
 def _hold_to_golden(port: Manifest, asset: Asset, pictures: ImageSet, truths: dict[str, Truth]) -> None:
@@ -187,7 +189,13 @@ def _checkpoint(
     return asset
 
 
-def _asked(request: Request, out: Path, listed: dict | None, asset: Asset) -> Asked:
+def _ports(request: Request, port: Manifest) -> tuple[Port, ...]:
+    """Those that are asked for, and where no backends are, those that the manifest says where they lie."""
+    named = () if request.backends else judged_ports.named(port, request.variants, request.ports)
+    return (*request.ports, *named)
+
+
+def _asked(request: Request, out: Path, listed: dict | None, asset: Asset, ports: Sequence[Port]) -> Asked:
     return Asked(
         backends=request.backends,
         variants=request.variants,
@@ -196,7 +204,7 @@ def _asked(request: Request, out: Path, listed: dict | None, asset: Asset) -> As
         out=out,
         listing=listed,
         checkpoint=asset.sha256,
-        ports=request.ports,
+        ports=ports,
     )
 
 

@@ -12,7 +12,7 @@ from vitport.cli.words import Seconds
 @command()
 @click.argument("manifest")
 @click.option("--backend", metavar="NAME", help="The suspect: onnx, saved_model, timm …")
-@click.option("--port", metavar="NAME=PATH", help="A published port as the suspect instead.")
+@click.option("--port", metavar="NAME=PATH|ID", help="A published port as the suspect instead.")
 @click.option("--against", metavar="NAME", help="Another backend to compare it with.  [flax, in float64]")
 @click.option("--variant", type=click.Choice(["classifier", "features"]), default="classifier", show_default=True)
 @click.option("--artifacts", type=click.Path(path_type=Path, file_okay=False), metavar="DIR", help="[build/<name>]")
@@ -43,15 +43,15 @@ def bisect(manifest: str, port: str | None, curve: Path | None, as_json: bool, q
     from vitport import console, console_faults
     from vitport.appearing import appearing
     from vitport.errors import ParityError
-    from vitport.manifest import find
-    from vitport.parity import growth
-    from vitport.parity.trials import ports
+    from vitport.manifest import find, read
+    from vitport.parity import growth, judged_ports
 
     given = {name: value for name, value in options.items() if value is not None}
+    path = find(manifest)
     if port:
-        given["port"] = ports((port,), given["variant"])[0]
+        (given["port"],) = judged_ports.asked((port,), read(path), (given["variant"],))
     with console.Progress(quiet or as_json) as watch:
-        outcome = story.bisect(story.Request(manifest=find(manifest), **given), watch, watch.bytes("asset", "fetched"))
+        outcome = story.bisect(story.Request(manifest=path, **given), watch, watch.bytes("asset", "fetched"))
     if curve:
         with appearing(curve) as file:
             file.write(growth.draw(outcome).encode())

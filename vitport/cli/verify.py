@@ -8,7 +8,8 @@ import click
 from vitport.cli.group import command, command_line
 from vitport.cli.words import Seconds, numbers, words
 
-PORT_HELP = "A published port to judge too: a SavedModel folder, a Hugging Face or timm folder, an ONNX file."
+PORT_HELP = """A published port to judge too: a SavedModel folder, a Hugging Face or timm folder, an ONNX or TorchScript
+file; or ID, as the manifest names it, where its library has downloaded it."""
 
 
 @command()
@@ -24,7 +25,7 @@ PORT_HELP = "A published port to judge too: a SavedModel folder, a Hugging Face 
 )
 @click.option("--images", metavar="DIR|seeded|golden", help="Pictures in a folder, or what vitport draws.  [seeded]")
 @click.option("--count", type=click.IntRange(1, 100_000), help="Seeded images.  [16]")
-@click.option("--port", "ports", multiple=True, metavar="NAME=PATH", help=PORT_HELP)
+@click.option("--port", "ports", multiple=True, metavar="NAME=PATH|ID", help=PORT_HELP)
 @click.option(
     "--policy", type=click.Path(path_type=Path, dir_okay=False), help="Rules after those of the default policy."
 )
@@ -49,16 +50,18 @@ def verify(manifest: str, as_json: bool, quiet: bool, **options: object) -> None
       vitport verify s16 --backends onnx,torchscript --batches 8,1,3
       vitport verify s16 --device cuda --precision float32,tf32,bfloat16
       vitport verify s16 --port hub=path/to/saved_model --images pictures/
+      vitport verify s16 --port sayakpaul/vit_s16_fe/1
     """
     from vitport import console
     from vitport import verify as story
-    from vitport.manifest import find
-    from vitport.parity.trials import ports
+    from vitport.manifest import find, read
+    from vitport.parity import judged_ports
     from vitport.rendering import github, json_text
 
     given = {name: value for name, value in options.items() if value not in (None, ())}
-    given["ports"] = ports(given.get("ports", ()))
-    request = story.Request(manifest=find(manifest), command=command_line(), **given)
+    path = find(manifest)
+    given["ports"] = judged_ports.asked(given.get("ports", ()), read(path), given.get("variants", ()))
+    request = story.Request(manifest=path, command=command_line(), **given)
     with console.Progress(quiet or as_json) as watch:
         report, folder = story.verify(request, watch, watch.bytes("asset", "fetched"))
     print(json_text(report)) if as_json else console.verification(report, folder)

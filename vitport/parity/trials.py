@@ -3,12 +3,11 @@
 Names are chosen here, and everything that can be known without a framework is said here.
 """
 
-import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from vitport import artifacts, runners
+from vitport import artifacts
 from vitport.architectures import VARIANTS
 from vitport.backend_table import BACKENDS, PRECISIONS, Backend
 from vitport.devices import DEVICES
@@ -16,36 +15,11 @@ from vitport.errors import EnvironmentFault, UsageError, VitportError
 from vitport.format_table import FORMATS, STANDARD
 from vitport.formats import require
 from vitport.manifest_errors import suggestion
+from vitport.parity.judged_ports import Port
 from vitport.runners import Absent, Inapplicable
 
 PORT = "port:"
 """Before the name of a published port."""
-
-
-@dataclass(frozen=True, slots=True)
-class Port:
-    """A published port: its name in the report, its folder or file, and the backend that can open it."""
-
-    name: str
-    path: Path
-    backend: str
-    sha256: str
-    variant: str = "classifier"
-
-
-def ports(asked: Sequence[str], variant: str = "classifier") -> tuple[Port, ...]:
-    """Published ports from `NAME=PATH` each. Raises UsageError, and AssetError for what no backend can open."""
-    found = []
-    for text in asked:
-        name, separator, path = text.partition("=")
-        if not separator or not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_.-]*", name):
-            raise UsageError(f"--port {text}: write NAME=PATH, the name in letters, digits, - and _")
-        if not path or not Path(path).exists():
-            raise UsageError(f"--port {text}: there is no {path or 'path behind ='}")
-        found.append(Port(name, Path(path), runners.kind(Path(path)), artifacts.fingerprint(Path(path)), variant))
-    if len({port.name for port in found}) < len(found):
-        raise UsageError("two ports have the same name")
-    return tuple(found)
 
 
 @dataclass(frozen=True, slots=True)
