@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -9,10 +10,13 @@ import pytest
 from runs import DIGITS, convert, succeed
 
 from vitport import golden as story
+from vitport import manifest, verify
 from vitport.appearing import prepare_folder
+from vitport.assets import Asset
 from vitport.errors import AssetError, CheckpointError, OutputError
 from vitport.parity import golden_file
 from vitport.parity.comparison import Truth
+from vitport.parity.image_sets import ImageSet
 from vitport.parity.report_schema import Spread
 
 COMMITTED = golden_file.place(DIGITS)
@@ -88,6 +92,39 @@ def test_the_file_of_another_manifest_is_not_compared(artifacts: Path, tmp_path:
     other.write_text(json.dumps({**json.loads(COMMITTED.read_text()), "name": "s16"}))
     done = golden("check", DIGITS, "--artifacts", artifacts, "--golden", other)
     assert (done.returncode, "is of the manifest s16, not of digits" in done.stderr) == (3, True)
+
+
+@pytest.fixture
+def beside(tmp_path: Path) -> Path:
+    """The golden file beside a copy of the manifest."""
+    (tmp_path / golden_file.FOLDER).mkdir()
+    shutil.copy(DIGITS, tmp_path)
+    return Path(shutil.copy(COMMITTED, tmp_path / golden_file.FOLDER))
+
+
+OTHERS = {
+    "of another manifest": ({"name": "s16"}, "is of the manifest s16, not of digits"),
+    "of other images": ({"images": "0" * 64}, "is of another checkpoint or of other images"),
+    "of another width": ({"variants": {"classifier": {"columns": 5}}}, "golden file"),
+    "of two classes more": (
+        {"variants": {"classifier": {"columns": 12, "values": golden_file.encode(np.zeros((2, 12)))}}},
+        "has other classifier outputs than the oracle",
+    ),
+}
+
+
+@pytest.mark.parametrize("kind", OTHERS)
+def test_a_verification_is_not_held_to_a_file_of_something_else(beside: Path, kind: str) -> None:
+    known, (changes, sentence) = golden_file.read(beside), OTHERS[kind]
+    port = manifest.read(beside.parents[1] / DIGITS.name)
+    asset = Asset(beside, "digits.npz", known.checkpoint, 1)
+    pictures = ImageSet("golden", beside, ("a", "b"), None, known.images)
+    outputs = {name: answers.array() for name, answers in known.variants.items()}
+    truths = {name: Truth(each, pictures.ids, None, name == "classifier", each) for name, each in outputs.items()}
+    verify._hold_to_golden(port, asset, pictures, truths)
+    beside.write_text(json.dumps(_merged(json.loads(COMMITTED.read_text()), changes)))
+    with pytest.raises(AssetError, match=sentence):
+        verify._hold_to_golden(port, asset, pictures, truths)
 
 
 def test_a_place_that_can_not_be_is_known_before_the_oracle_runs() -> None:

@@ -88,10 +88,9 @@ def check_golden(request: Request, watch: Watch) -> Report:
 
     Raises AssetError where the two don't belong together.
     """
-    port, golden = manifest.read(request.manifest), golden_file.read(request.path)
+    port = manifest.read(request.manifest)
+    golden = golden_file.of(port.name, request.path)
     out = request.artifacts or artifacts.home(port.name)
-    if golden.name != port.name:
-        raise AssetError(f"{request.path} is of the manifest {golden.name}, not of {port.name}")
     listed = _belonging(whole(out, watch), golden, out)
     port = manifest.with_resolution(port, golden.resolution)
     trials = _trials(request, golden, listed, out)

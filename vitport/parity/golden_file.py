@@ -80,6 +80,14 @@ def text(golden: Golden) -> str:
     return json.dumps(golden.model_dump(by_alias=True), indent=1) + "\n"
 
 
+def of(manifest: str, path: Path) -> Golden:
+    """The golden file at `path`. Raises AssetError where it was made for another manifest than the one of this name."""
+    golden = read(path)
+    if golden.name != manifest:
+        raise AssetError(f"{path} is of the manifest {golden.name}, not of {manifest}")
+    return golden
+
+
 def read(path: Path) -> Golden:
     """The golden file at `path`. Raises AssetError for anything else."""
     try:
