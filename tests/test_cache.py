@@ -294,6 +294,30 @@ def test_a_cache_that_may_not_be_looked_into(arguments: list[str], monkeypatch: 
     assert "/nowhere/cache can't be" in done.stderr
 
 
+HOSTILE = "::error::x\x1b[31m\n##[error]\x9b\u202e"
+"""A name that colours what follows it, and is commands of GitHub's."""
+
+
+def test_no_name_does_more_in_a_terminal_than_be_read(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The folder's own name is the first of a line where it is relative."""
+    folder = cache.rename(cache.with_name(HOSTILE))
+    monkeypatch.chdir(folder.parent)
+    for record in folder.glob(f"*{caches.RECORD}"):
+        record.write_text(json.dumps({**json.loads(record.read_text()), "url": f"https://x/{HOSTILE}"}))
+    next(folder.glob("*-a.npz")).write_bytes(b"damaged")
+    claimed = Partial.claim(folder / f"{'1' * 64}-y.npz")
+    local = folder.parent / "tar" / f"{HOSTILE}.tar.gz"
+    local.parent.mkdir()
+    local.write_bytes(TARBALL)
+    orders = (["list"], ["verify"], ["clear", "--dry-run"], ["clear"], ["add", local, "--quiet"], ["clear"])
+    printed = [vitport(*order, "--cache", HOSTILE) for order in orders]
+    claimed.release()
+    printed += [vitport("clear", "--cache", HOSTILE), vitport("list", "--cache", HOSTILE)]
+    assert [done.exit_code for done in printed] == [0, 3, 0, 0, 0, 0, 0, 0]
+    lines = [line for done in printed for line in (done.stdout + done.stderr).splitlines()]
+    assert [line for line in lines if not line.isprintable() or line.startswith("::") or "##[" in line] == []
+
+
 # add
 
 

@@ -317,7 +317,14 @@ def locked(rows: Sequence) -> None:
 def cached(rows: Sequence) -> None:
     """The table of what is in the cache."""
     cells = [
-        (row.name, row.kind, f"{row.bytes / MEGABYTE:,.1f}", row.when, (row.sha256 or "-")[:12], row.url or "-")
+        (
+            row.name,
+            row.kind,
+            f"{row.bytes / MEGABYTE:,.1f}",
+            row.when,
+            (row.sha256 or "-")[:12],
+            harmless(shown(row.url or "-")),
+        )
         for row in rows
     ]
     headings = ("name", "kind", "MB", "when", "SHA-256", "from")

@@ -9,6 +9,8 @@ from typing import Any
 import click
 
 from vitport.cli.group import EPILOG, command, digest, main
+from vitport.fields import shown
+from vitport.wording import harmless
 
 CACHE = click.option("--cache", type=click.Path(path_type=Path, file_okay=False), help="The folder.  [$VITPORT_CACHE]")
 JSON = click.option("--json", "as_json", is_flag=True, help="Print the result as JSON.")
@@ -50,7 +52,7 @@ def list_(cache: Path | None, as_json: bool) -> None:
     elif found:
         console.cached(found)
     else:
-        click.echo(f"{folder} is empty")
+        click.echo(f"{_line(folder)} is empty")
 
 
 @command(parent=cache)
@@ -77,9 +79,9 @@ def verify(cache: Path | None, as_json: bool, quiet: bool) -> None:
     if as_json:
         console.json_document({"cache": str(folder), "checked": len(found), "damaged": _plain(damaged)})
     else:
-        click.echo(f"{len(found) - len(damaged)} of {len(found)} in {folder} are what they were when they came")
+        click.echo(f"{len(found) - len(damaged)} of {len(found)} in {_line(folder)} are what they were when they came")
     for kept in damaged:
-        click.echo(f"vitport: {kept.path} is damaged; it will be fetched again when it is needed", err=True)
+        click.echo(f"vitport: {_line(kept.path)} is damaged; it will be fetched again when it is needed", err=True)
     if damaged:
         sys.exit(3)
 
@@ -113,11 +115,11 @@ def clear(names: tuple[str, ...], dry_run: bool, cache: Path | None, as_json: bo
         )
         return
     for each in gone:
-        click.echo(f"{'would remove' if dry_run else 'removed'} {each.path}")
+        click.echo(f"{'would remove' if dry_run else 'removed'} {_line(each.path)}")
     for each in kept:
-        click.echo(f"{each.path} stays: another process is downloading it", err=True)
+        click.echo(f"{_line(each.path)} stays: another process is downloading it", err=True)
     freed = sum(each.bytes for each in gone) / console.MEGABYTE
-    click.echo(f"{freed:,.1f} MB {'would be' if dry_run else 'were'} freed in {folder}")
+    click.echo(f"{freed:,.1f} MB {'would be' if dry_run else 'were'} freed in {_line(folder)}")
 
 
 @command(parent=cache)
@@ -146,7 +148,12 @@ def add(address: str, sha256: str | None, as_json: bool, quiet: bool, **places: 
     if as_json:
         console.json_document({"path": str(path), "url": asset.url, "sha256": asset.sha256, "bytes": asset.bytes})
     else:
-        click.echo(path)
+        click.echo(_line(path))
+
+
+def _line(path: Path) -> str:
+    """A path for a line of a terminal or a log, which it may begin."""
+    return harmless(shown(str(path)))
 
 
 def _plain(found: Sequence) -> list[dict]:
