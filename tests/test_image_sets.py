@@ -58,6 +58,30 @@ def test_a_name_that_is_no_utf8_becomes_an_id_that_a_report_can_hold(tmp_path: P
     assert write(tmp_path / os.fsdecode(b"a\xff.npy"), tmp_path).ids == (r"a\xff.npy-0000",)
 
 
+LOOKALIKES = (
+    b"\xff.png",
+    rb"\xff.png",
+    rb"\x5cxff.png",
+    rb"\\xff.png",
+    b"\\\xff.png",
+    rb"\xFF.png",
+    rb"\x5cx5cxff.png",
+)
+
+
+def test_no_two_pictures_share_an_id(tmp_path: Path) -> None:
+    for name in LOOKALIKES:
+        picture(tmp_path / "p" / os.fsdecode(name))
+    assert len(set(write(tmp_path / "p", tmp_path).ids)) == len(LOOKALIKES)
+
+
+def test_a_folder_of_a_class_is_called_as_the_label_letter_for_letter(tmp_path: Path) -> None:
+    picture(tmp_path / "p" / r"\xff" / "1.png")
+    assert write(tmp_path / "p", tmp_path, labels=("ant", r"\xff")).labels == (1,)
+    picture(tmp_path / "q" / os.fsdecode(b"\xff") / "1.png")
+    assert write(tmp_path / "q", tmp_path, labels=("ant", r"\xff")).labels is None
+
+
 @pytest.mark.parametrize("mode", ["L", "P", "RGBA", "CMYK", "1"])
 def test_every_kind_of_picture_becomes_three_colours(tmp_path: Path, mode: str) -> None:
     path = picture(tmp_path / "p" / "x.tif", mode)

@@ -1,10 +1,14 @@
 """Fields and values of plain data, as a person would name them in a message."""
 
 import os
+import re
 from typing import Any
 
 Path = tuple[str | int, ...]
 """Keys and indices from the root of a document: `("asset", "mirrors", 0)`."""
+
+LIKE_A_BYTE = re.compile(rb"\\(?=x[0-9a-f]{2})")
+"""The backslash of a text that could be taken for a byte as `recorded` writes it."""
 
 
 def dotted(path: Path) -> str:
@@ -27,8 +31,11 @@ def shortened(text: str, length: int = 60) -> str:
 
 
 def recorded(name: str) -> str:
-    """A file's name as text that JSON can hold: bytes that are no UTF-8 become `\\xff`."""
-    return os.fsencode(name).decode("utf-8", "backslashreplace")
+    """A file's name as text that JSON can hold, another for every name.
+
+    Bytes that are no UTF-8 become `\\xff`, and where a name has that very text its backslash becomes `\\x5c`.
+    """
+    return LIKE_A_BYTE.sub(rb"\\x5c", os.fsencode(name)).decode("utf-8", "backslashreplace")
 
 
 def shown(name: str) -> str:

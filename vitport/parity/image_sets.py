@@ -96,8 +96,9 @@ def write(
             tell(index + 1, len(files))
     if bad:
         raise AssetError("\n".join([f"{len(bad)} of {len(files)} pictures can't be used:", *_few(bad)]))
-    ids = [recorded(file.relative_to(place).as_posix()) for file in files]
-    return ImageSet(recorded(source), path, tuple(ids), _classes(ids, labels), images.digest(pixels))
+    names = [file.relative_to(place).as_posix() for file in files]
+    ids = tuple(map(recorded, names))
+    return ImageSet(recorded(source), path, ids, _classes(names, labels), images.digest(pixels))
 
 
 def pictures(folder: Path) -> list[Path]:
@@ -172,9 +173,9 @@ def _save(source: str, path: Path, pixels: Images, ids: list[str]) -> ImageSet:
     return ImageSet(source, path, tuple(ids), None, images.digest(pixels))
 
 
-def _classes(ids: Sequence[str], names: Sequence[str]) -> tuple[int, ...] | None:
+def _classes(paths: Sequence[str], names: Sequence[str]) -> tuple[int, ...] | None:
     """The class of each, where every folder is named as one."""
-    folders = [name.split("/")[0] if "/" in name else None for name in ids]
+    folders = [path.split("/")[0] if "/" in path else None for path in paths]
     if not names or not all(folder in names for folder in folders):
         return None
     return tuple(list(names).index(folder) for folder in folders)
