@@ -4,8 +4,9 @@ import math
 
 import numpy as np
 import pytest
+import sample_reports as samples
 
-from vitport.parity import comparison
+from vitport.parity import comparison, run_schema
 from vitport.parity.comparison import Truth
 
 ORACLE = np.array([[0.0, 1.0, 3.0], [2.0, 1.0, 0.0]])
@@ -56,6 +57,19 @@ def test_nan_is_counted_and_makes_every_other_number_null() -> None:
     assert found["error"].rms is found["error"].max is found["kl"] is None
     assert found["worst"][0].image == "image-1"
     assert found["worst"][0].delta is None
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
+@pytest.mark.parametrize("column", range(3))
+def test_an_image_whose_outputs_are_not_finite_agrees_in_nothing_and_is_no_flip(value: float, column: int) -> None:
+    outputs = ORACLE + np.array([[0.0, 2.5, 0.0], [0.0, 0.0, 0.0]])
+    outputs[1, column] = value
+    found = comparison.numbers(outputs, truth(labels=[1, 0]))
+    assert [flip.image for flip in found["flips"]] == ["image-0"]
+    assert (found["top1"].agree, found["top5"].agree) == (0, 1)
+    assert (found["accuracy"].agree, found["accuracy"].count) == (1, 2)
+    run = run_schema.Run.model_validate(samples.not_run("onnx", "classifier", cause="absent", reason=""))
+    assert comparison.pair(run, run, (outputs, outputs), truth()).top1 == 1
 
 
 def test_an_infinite_output_is_not_finite() -> None:

@@ -173,6 +173,16 @@ def test_an_unexplained_flip_is_a_bug_in_the_harness() -> None:
     assert gate(judge(onnx(put("flips", [{**flip, "explained": True}]))), "flips") == "PASS"
 
 
+def test_no_flip_among_images_without_a_best_output_is_no_pass() -> None:
+    assert gate(judge(onnx()), "flips") == "PASS"
+    nothing = judge(onnx(put("nonfinite", 3)))
+    assert [gate(nothing, name) for name in ("nonfinite", "flips")] == ["FAIL", "NOT RUN"]
+    assert (nothing.verdict, nothing.exit_code) == ("FAIL", 1)
+    flip = {"image": "seeded-0000", "expected": 3, "found": 8, "margin": 1.0, "delta": 0.1, "explained": False}
+    others = judge(onnx(lambda run: run.update(nonfinite=3, flips=[flip])))
+    assert [gate(others, name) for name in ("nonfinite", "flips")] == ["FAIL", "FAIL"]
+
+
 def test_a_definition_that_is_not_the_oracle_fails_everything() -> None:
     slip = {"classifier": {**samples.reference(), "definition": 1e-7}}
     found = judge(onnx(), references=slip)

@@ -21,6 +21,9 @@ EDGES = tuple(edge / 2 for edge in range(-24, 3))
 MOST_POINTS, MOST_WORST, BEST = 2000, 3, 5
 """Images in the scatter, images whose logits are shown, outputs that count as the best."""
 
+NONE = -1
+"""In place of the best output of an image that has none."""
+
 
 @dataclass(frozen=True, slots=True)
 class Truth:
@@ -65,10 +68,16 @@ def _numbers(outputs: Logits, truth: Truth) -> dict:
 
 def pair(a: Run, b: Run, outputs: tuple[Logits, Logits], truth: Truth) -> Pair:
     """Two runs beside each other."""
-    delta = np.abs(np.subtract(*outputs, dtype=np.float64))
-    agree = (outputs[0].argmax(axis=1) == outputs[1].argmax(axis=1)).sum()
+    with np.errstate(invalid="ignore"):  # infinity less infinity
+        delta = np.abs(np.subtract(*outputs, dtype=np.float64))
+    one, other = map(best, outputs)
     relative = number(np.sqrt(np.square(delta).mean()) / truth.spread)
-    return Pair(a=a.id, b=b.id, max=number(delta.max()), relative=relative, top1=int(agree))
+    return Pair(a=a.id, b=b.id, max=number(delta.max()), relative=relative, top1=int((one == other)[one != NONE].sum()))
+
+
+def best(outputs: Logits) -> np.ndarray:
+    """The best output of each image; NONE where one is NaN or infinite, as nothing is to be told from such outputs."""
+    return np.where(np.isfinite(outputs).all(axis=1), outputs.argmax(axis=1), NONE)
 
 
 def distribution(delta: np.ndarray) -> Distribution:
@@ -117,18 +126,20 @@ def _tail(wrong: int, count: int, rate: float) -> float:
 
 
 def _classified(outputs: Logits, truth: Truth, deltas: np.ndarray) -> dict:
-    """What only logits have: classes, margins, probabilities."""
-    best, found = truth.outputs.argmax(axis=1), outputs.argmax(axis=1)
+    """What only logits have: classes, margins, probabilities. An image without a best output agrees in nothing."""
+    expected, found = best(truth.outputs), best(outputs)
+    some = found != NONE
     few = min(BEST, outputs.shape[1])
-    same = [set(one) == set(other) for one, other in zip(_best(truth.outputs, few), _best(outputs, few), strict=True)]
+    both = zip(_best(truth.outputs[some], few), _best(outputs[some], few), strict=True)
     margins = _margins(truth.outputs)
     return {
         "kl": number(_divergence(truth.outputs, outputs)),
-        "top1": agreement(int((best == found).sum()), len(best)),
-        "top5": agreement(sum(same), len(best)),
+        "top1": agreement(int((expected == found).sum()), len(found)),
+        "top5": agreement(sum(set(one) == set(other) for one, other in both), len(found)),
         "accuracy": _accuracy(found, truth.labels),
         "flips": [
-            _flip(i, truth, int(found[i]), margins[i], deltas[i]) for i in np.flatnonzero(best != found).tolist()
+            _flip(i, truth, int(found[i]), margins[i], deltas[i])
+            for i in np.flatnonzero(some & (expected != found)).tolist()
         ],
         "points": _points(truth, margins, deltas),
         "worst": [_worst(i, outputs, truth, deltas[i]) for i in _largest(deltas, MOST_WORST)],

@@ -101,8 +101,10 @@ def _measured(run: Run, report: Report, policy: Policy, today: date) -> dict[str
     found = {
         "nonfinite": Measured(run.nonfinite),
         "numeric": Measured(relative, reference_error(run, spread), True),
-        "flips": Measured(sum(not flip.explained for flip in run.flips)),
     }
+    unexplained = sum(not flip.explained for flip in run.flips)
+    if unexplained or not run.nonfinite:  # no flip is no finding where images have no best output
+        found["flips"] = Measured(unexplained)
     if run.weights:
         found["weights"] = Measured(run.weights.count, detail=", ".join(run.weights.different[:3]))
     if run.labels:

@@ -285,13 +285,13 @@ class Run(Model):
     kl: Number = None
     """Mean Kullback-Leibler divergence from the oracle's probabilities, in nats; null for features."""
     top1: Agreement | None = None
-    """Of the best output."""
+    """Of the best output; an image with an output that is not finite has none, and agrees with nothing."""
     top5: Agreement | None = None
     """Of the five best, as a set."""
     accuracy: Agreement | None = None
     """Agreement with the true labels, where known."""
     flips: list[Flip] = []
-    """Every image whose best output is another."""
+    """Every image whose best output is another, and whose outputs are finite."""
     points: list[Point] = []
     """Every image; of many those that are nearest to a flip."""
     worst: list[Worst] = []
