@@ -5,11 +5,10 @@ import pytest
 import small
 
 from vitport.architectures import Architecture, forward
-from vitport.arrays import Logits
+from vitport.arrays import Logits, shortened, tf32
 from vitport.backends import foreign, jax, onnx, tensorflow, torch
 from vitport.backends import numpy as backend
 from vitport.faults import FAULTS, Fault, Planted
-from vitport.faults.operations import shortened
 
 CASES = {**small.ARCHITECTURES}
 
@@ -139,6 +138,15 @@ def test_rounding_to_fewer_bits_is_the_hardware_s() -> None:
     assert shortened(values, 16).tolist() == [1.0, 1.0, 1 + 2**-6, 2.0, -1 - 2**-7]
     assert shortened(values, 16, rounding=False).tolist() == [1.0, 1.0, 1 + 2**-7, 2 - 2**-7, -1 - 2**-7]
     assert shortened(values.astype(np.float64), 16).dtype == np.float64
+
+
+def test_tf32_is_planted_as_the_product_measures_it() -> None:
+    """The reference of TF32 and the fault of it are one thing; every product has both operands at 10 bits."""
+    model, ops = small.case("hybrid"), backend.TF32Ops()
+    forward(model.architecture, ops, backend.Cast(model.params, "float32"), model.images, "classifier")
+    assert np.array_equal(ops.taps["logits"], outputs(model, planted("hybrid", "tf32"), "float32"))
+    x, kernel = (np.array([[1 + 2**-11 + extra]], np.float32) for extra in (2**-12, 0.0))
+    assert backend.TF32Ops().dense(x, kernel, np.zeros(1, np.float32)) == np.float32(1 + 2**-10) == tf32(x)
 
 
 def test_typical_is_in_the_middle_or_nowhere() -> None:

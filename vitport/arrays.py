@@ -1,4 +1,5 @@
-"""The few array types that cross file boundaries, when two arrays are the same, and where a mapped one lies.
+"""The few array types that cross file boundaries, when two arrays are the same, what shorter floats hold of one, and
+where a mapped one lies.
 
 NumPy is the hub: no framework's tensor leaves its own backend.
 """
@@ -26,6 +27,22 @@ def bit_equal(one: np.ndarray | None, other: np.ndarray | None) -> bool:
     if one is None or other is None or one.shape != other.shape or one.dtype != other.dtype:
         return False
     return np.array_equal(_bits(one), _bits(other))
+
+
+def shortened(x: np.ndarray, bits: int, rounding: bool = True) -> np.ndarray:
+    """float32 values without the last `bits` of their mantissa, to the nearest (even) or cut off; of x's own type."""
+    words = np.asarray(x, np.float32).view(np.uint32)
+    if rounding:
+        words = words + np.uint32((1 << (bits - 1)) - 1) + ((words >> np.uint32(bits)) & np.uint32(1))
+    return (words & np.uint32(0xFFFFFFFF << bits & 0xFFFFFFFF)).view(np.float32).astype(x.dtype, copy=False)
+
+
+def tf32(x: np.ndarray, rounding: bool = True) -> np.ndarray:
+    """Values at TensorFloat-32's 10 bits of mantissa.
+
+    rounding: to the nearest, as cuBLAS does before its kernels, or cut off, as a tensor core does by itself.
+    """
+    return shortened(x, 13, rounding)
 
 
 def release(array: object) -> None:

@@ -16,13 +16,15 @@ class Foreign:
     """Words of one framework.
 
     gelu_erf, gelu_quick: (operations, x) to another GELU. times: (leaf, factor) to a leaf. widened: a convolution's
-    kernel to one with a row and a column of zeros after its last.
+    kernel to one with a row and a column of zeros after its last. tf32: operations whose products are TensorFloat-32's,
+    where there are any to be had.
     """
 
     gelu_erf: Callable[[Any, Any], Any]
     gelu_quick: Callable[[Any, Any], Any]
     times: Callable[[Any, float], Any]
     widened: Callable[[Any], Any]
+    tf32: type | None = None
 
 
 WIDER = ((0, 1), (0, 1), (0, 0), (0, 0))
@@ -38,6 +40,8 @@ def _numpy() -> Foreign:
 
     import numpy as np
 
+    from vitport.backends.numpy import TF32Ops
+
     erf = np.frompyfunc(math.erf, 1, 1)
 
     def gelu_erf(ops: Any, x: np.ndarray) -> np.ndarray:
@@ -47,7 +51,13 @@ def _numpy() -> Foreign:
     def gelu_quick(ops: Any, x: np.ndarray) -> np.ndarray:
         return x * (1 + np.tanh(x.dtype.type(QUICK / 2) * x)) / 2
 
-    return Foreign(gelu_erf, gelu_quick, lambda leaf, by: leaf * leaf.dtype.type(by), lambda k: np.pad(k, WIDER))
+    return Foreign(
+        gelu_erf,
+        gelu_quick,
+        lambda leaf, by: leaf * leaf.dtype.type(by),
+        lambda kernel: np.pad(kernel, WIDER),
+        TF32Ops,
+    )
 
 
 def _tensorflow() -> Foreign:

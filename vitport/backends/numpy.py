@@ -11,7 +11,7 @@ import numpy as np
 
 from vitport.architectures import Architecture, forward
 from vitport.architectures.ops import Padding
-from vitport.arrays import Images, Logits, Params, Taps, bit_equal
+from vitport.arrays import Images, Logits, Params, Taps, bit_equal, tf32
 from vitport.devices import Runner
 
 PLACE = "cpu: NumPy"
@@ -68,6 +68,10 @@ class NumPyOps:
         self.taps: Taps = {}
         self._keep = keep
 
+    def operand(self, x: np.ndarray) -> np.ndarray:
+        """What a product takes of one of its two operands: here all of it."""
+        return x
+
     def standardize(self, kernel: np.ndarray, eps: float) -> np.ndarray:
         columns = np.ascontiguousarray(kernel.reshape(-1, kernel.shape[-1]).T)
         for _ in CENTRINGS:
@@ -78,6 +82,7 @@ class NumPyOps:
     def conv2d(
         self, x: np.ndarray, kernel: np.ndarray, bias: np.ndarray | None, stride: int, padding: Padding
     ) -> np.ndarray:
+        x, kernel = self.operand(x), self.operand(kernel)
         windows = _windows(_pad_same(x, kernel.shape[0], stride, 0.0) if padding == "SAME" else x, kernel, stride)
         patches = windows.reshape(*windows.shape[:3], -1)
         y = patches @ kernel.reshape(-1, kernel.shape[-1])
@@ -103,17 +108,24 @@ class NumPyOps:
         return _normalize(x, eps) * scale + bias
 
     def dense(self, x: np.ndarray, kernel: np.ndarray, bias: np.ndarray) -> np.ndarray:
-        return x @ kernel + bias
+        return self.operand(x) @ self.operand(kernel) + bias
 
     def attention(self, queries: np.ndarray, tokens: np.ndarray, weights: Mapping[str, np.ndarray]) -> np.ndarray:
         rows = queries.reshape(len(tokens), -1, queries.shape[-1])
         query, key, value = (
-            np.swapaxes(np.tensordot(x, weights[f"{part}/kernel"], 1) + weights[f"{part}/bias"], 1, 2)
+            np.swapaxes(self._project(x, weights[f"{part}/kernel"], weights[f"{part}/bias"]), 1, 2)
             for part, x in (("query", rows), ("key", tokens), ("value", tokens))
         )
-        scores = query / np.sqrt(query.dtype.type(query.shape[-1])) @ key.swapaxes(2, 3)
-        mixed = (_softmax(scores) @ value).swapaxes(1, 2)
-        return (np.tensordot(mixed, weights["out/kernel"], 2) + weights["out/bias"]).reshape(queries.shape)
+        shares = _softmax(self._scores(query, key, np.sqrt(query.dtype.type(query.shape[-1]))))
+        mixed = (self.operand(shares) @ self.operand(value)).swapaxes(1, 2)
+        return self._project(mixed, weights["out/kernel"], weights["out/bias"]).reshape(queries.shape)
+
+    def _project(self, x: np.ndarray, kernel: np.ndarray, bias: np.ndarray) -> np.ndarray:
+        """A dense layer of attention, over as many last axes of x as the kernel has before the bias's own."""
+        return np.tensordot(self.operand(x), self.operand(kernel), kernel.ndim - bias.ndim) + bias
+
+    def _scores(self, query: np.ndarray, key: np.ndarray, root: np.floating) -> np.ndarray:
+        return self.operand(query / root) @ self.operand(key).swapaxes(2, 3)
 
     def gelu_tanh(self, x: np.ndarray) -> np.ndarray:
         half, cubic, factor = (x.dtype.type(c) for c in (0.5, 0.044715, np.sqrt(2 / np.pi)))
@@ -141,6 +153,21 @@ class NumPyOps:
         if self._keep is None or name in self._keep:
             self.taps[name] = x
         return x
+
+
+class TF32Ops(NumPyOps):
+    """NumPy with products as a GPU has them in TensorFloat-32: of plain matrices, and scores are scaled afterwards."""
+
+    def operand(self, x: np.ndarray) -> np.ndarray:
+        return tf32(x)
+
+    def _project(self, x: np.ndarray, kernel: np.ndarray, bias: np.ndarray) -> np.ndarray:
+        rows = x.reshape(*x.shape[:2], -1)
+        y = self.dense(rows, kernel.reshape(rows.shape[-1], -1), bias.ravel())
+        return y.reshape(*x.shape[:2], *bias.shape)
+
+    def _scores(self, query: np.ndarray, key: np.ndarray, root: np.floating) -> np.ndarray:
+        return self.operand(query) @ self.operand(key).swapaxes(2, 3) / root
 
 
 @dataclass(frozen=True, slots=True)

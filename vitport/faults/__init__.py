@@ -154,9 +154,9 @@ def _rows() -> Iterator[Fault]:
     yield _operations("tanh_missing", tanh, operations.tanh_missing, places=_with_pre_logits)
     erratic = {"backends": ("numpy",), "erratic": True}
     rounded = "products are TensorFloat-32: operands rounded to 10 bits"
-    yield _operations("tf32", rounded, operations.tf32(rounding=True), **erratic)
+    yield _operations("tf32", rounded, operations.tf32_on(rounding=True), **erratic)
     cut = "products are TensorFloat-32: operands cut to 10 bits"
-    yield _operations("tf32_cut", cut, operations.tf32(rounding=False), **erratic)
+    yield _operations("tf32_cut", cut, operations.tf32_on(rounding=False), **erratic)
     yield _images("bgr", "the image's channels are blue, green, red", pictures.bgr)
     yield _images("unit_range", "the image is in [0, 1], not in [-1, 1]", pictures.unit_range)
     levels = "the image is in [0, 255], not in [-1, 1]"

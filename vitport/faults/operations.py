@@ -6,7 +6,7 @@ What the operations themselves can't say (an erf, a wider kernel) comes from the
 from collections.abc import Callable, Mapping
 from typing import Any
 
-import numpy as np
+from vitport.arrays import tf32
 
 Change = Callable[[type, Any], type]
 
@@ -99,48 +99,14 @@ def final_norm_missing(ops: type, foreign: Any) -> type:
     return _with(ops, layer_norm=layer_norm, tap=tap)
 
 
-def tf32(rounding: bool) -> Change:
-    """Both operands of every product at TensorFloat-32's 10 bits of mantissa: NumPy's operations only.
-
-    rounding: to the nearest, as cuBLAS does before its kernels, or cut off, as a tensor core does by itself.
-    """
-
-    def short(x: np.ndarray) -> np.ndarray:
-        return shortened(x, 13, rounding)
+def tf32_on(rounding: bool) -> Change:
+    """Both operands of every product at 10 bits of mantissa: NumPy's operations only. rounding: as in `arrays.tf32`."""
 
     def change(ops: type, foreign: Any) -> type:
-        def conv2d(self: Any, x: Any, kernel: Any, *rest: Any) -> Any:
-            return ops.conv2d(self, short(x), short(kernel), *rest)
-
-        def dense(self: Any, x: Any, kernel: Any, bias: Any) -> Any:
-            return ops.dense(self, short(x), short(kernel), bias)
-
-        def attention(self: Any, queries: Any, tokens: Any, weights: Mapping[str, Any]) -> Any:
-            width, heads, head_width = weights["query/kernel"].shape
-            rows = queries.reshape(len(tokens), -1, width)
-            query, key, value = (
-                dense(self, x, weights[f"{part}/kernel"].reshape(width, -1), weights[f"{part}/bias"].ravel())
-                .reshape(*x.shape[:2], heads, head_width)
-                .swapaxes(1, 2)
-                for part, x in (("query", rows), ("key", tokens), ("value", tokens))
-            )
-            scores = short(query) @ short(key).swapaxes(2, 3) / np.sqrt(query.dtype.type(head_width))
-            gates = np.exp(scores - scores.max(axis=-1, keepdims=True))
-            mixed = (short(gates / gates.sum(axis=-1, keepdims=True)) @ short(value)).swapaxes(1, 2)
-            out = weights["out/kernel"].reshape(-1, width)
-            return dense(self, mixed.reshape(*rows.shape[:2], -1), out, weights["out/bias"]).reshape(queries.shape)
-
-        return _with(ops, conv2d=conv2d, dense=dense, attention=attention)
+        methods = {**_methods(foreign.tf32), "operand": lambda self, x: tf32(x, rounding)}
+        return _with(ops, **methods)
 
     return change
-
-
-def shortened(x: np.ndarray, bits: int, rounding: bool = True) -> np.ndarray:
-    """float32 values without the last `bits` of their mantissa, to the nearest (even) or cut off; of x's own type."""
-    words = np.asarray(x, np.float32).view(np.uint32)
-    if rounding:
-        words = words + np.uint32((1 << (bits - 1)) - 1) + ((words >> np.uint32(bits)) & np.uint32(1))
-    return (words & np.uint32(0xFFFFFFFF << bits & 0xFFFFFFFF)).view(np.float32).astype(x.dtype, copy=False)
 
 
 def confined(ops: type, wrong: type, block: int) -> type:
@@ -157,8 +123,13 @@ def confined(ops: type, wrong: type, block: int) -> type:
         right, other = getattr(ops, name), vars(wrong)[name]
         return lambda self, *arguments: (other if self.block == block else right)(self, *arguments)
 
-    changed = {name: chosen(name) for name, method in vars(wrong).items() if callable(method)}
+    changed = {name: chosen(name) for name in _methods(wrong)}
     return _with(ops, **changed, tap=tap, block=0)
+
+
+def _methods(ops: type) -> dict[str, Callable]:
+    """What a class itself defines."""
+    return {name: method for name, method in vars(ops).items() if callable(method)}
 
 
 def _with(ops: type, **attributes: Any) -> type:

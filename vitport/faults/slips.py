@@ -6,8 +6,7 @@ from types import MappingProxyType
 
 import numpy as np
 
-from vitport.arrays import Images, Logits
-from vitport.faults.operations import shortened
+from vitport.arrays import Images, Logits, shortened
 
 Infer = Callable[[Images], tuple[Logits, str]]
 

@@ -9,8 +9,7 @@ import numpy as np
 from vitport.architectures import Architecture, parameter_shapes
 from vitport.architectures.hybrid import STD_CONV_EPS, STD_CONV_KERNEL
 from vitport.architectures.vit import ATTENTION, POSITIONS
-from vitport.arrays import Logits, Params
-from vitport.faults.operations import shortened
+from vitport.arrays import Logits, Params, shortened
 
 Leaf = np.ndarray
 

@@ -19,7 +19,6 @@ from vitport.architectures import TAPS, forward
 from vitport.arrays import Images, Logits, Params
 from vitport.backend_table import BACKENDS
 from vitport.devices import Runner
-from vitport.faults.operations import tf32
 from vitport.job_arguments import model_of, say
 from vitport.parity.gradient_parts import part_of
 from vitport.runners import Subject
@@ -114,7 +113,7 @@ def standard(job: dict) -> dict:
     runs["float32"] = yardstick.run(architecture, params, pixels, kept)
     if job["tf32"]:
         say("NumPy in float32, its products in TF32")
-        ops = tf32(rounding=True)(backend.NumPyOps, None)(kept)
+        ops = backend.TF32Ops(kept)
         forward(architecture, ops, backend.Cast(params, "float32"), pixels, "classifier")
         runs["tf32"] = {name: tap[np.newaxis] for name, tap in ops.taps.items()}  # one draw
     arrays = {f"{run}/{tap}": taps[tap] for run, taps in runs.items() for tap in kept}
