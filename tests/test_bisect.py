@@ -23,8 +23,9 @@ from vitport.faults import FAULTS, Planted
 from vitport.formats import Export, module
 from vitport.images import fixed
 from vitport.job_arguments import identity
-from vitport.parity import growth, tapping
+from vitport.parity import tapping
 from vitport.parity.run_schema import Growth
+from vitport.rendering import bisection
 
 SUSPECTS = {"timm": "safetensors-timm", "transformers": "safetensors-transformers"}
 
@@ -233,12 +234,12 @@ def outcome(*faults: Planted) -> bisect.Outcome:
 @pytest.mark.parametrize("name", [None, "gelu_erf", "weight_nan"])
 def test_the_growth_curve_is_a_picture_with_all_three_lines(name: str | None) -> None:
     faults = [FAULTS[name].typical(small.PLAIN)] if name else []
-    drawn = growth.draw(outcome(*faults))
-    root = ElementTree.fromstring(drawn)
-    lines = root.findall("{http://www.w3.org/2000/svg}polyline")
+    drawn = bisection.draw(outcome(*faults))
+    root, plot = ElementTree.fromstring(drawn), bisection.PLOT
+    lines = list(root.iter("{http://www.w3.org/2000/svg}path"))
     assert [line.get("class") for line in lines] == ["rounding", "limit", "error"]
-    points = [tuple(map(float, point.split(","))) for line in lines for point in line.get("points").split()]
+    points = [tuple(map(float, point.split())) for line in lines for point in line.get("d")[1:].split("L")]
     assert all(np.isfinite(points).ravel())
-    assert all(growth.LEFT <= x <= growth.RIGHT and growth.TOP <= y <= growth.BOTTOM for x, y in points)
+    assert all(plot.left <= x <= plot.right and plot.top <= y <= plot.bottom for x, y in points)
     assert ('class="first"' in drawn) == (name is not None)
     assert "&lt;cause&gt; &amp; more" in drawn

@@ -10,6 +10,7 @@ from xml.etree import ElementTree
 import pytest
 
 from vitport import chart, gates, metrics, report
+from vitport.axes import Axis
 from vitport.errors import OutputError, UsageError
 
 SVG = "{http://www.w3.org/2000/svg}"
@@ -181,12 +182,12 @@ def test_the_picture_has_one_mark_for_each_artifact_in_the_order_of_its_error():
 
 
 def test_marks_lie_where_the_logarithm_says():
-    axis = chart.Axis(low=-8, high=-2)
-    assert axis.x(1e-8) == chart.LEFT
-    assert axis.x(1e-2) == chart.RIGHT
-    assert axis.x(1e-5) == (chart.LEFT + chart.RIGHT) / 2
-    assert [axis.x(value) for value in (0.0, 1e-30)] == [chart.LEFT] * 2
-    assert [axis.x(value) for value in (1e30, math.inf, math.nan)] == [chart.RIGHT] * 3
+    axis = Axis(-8, -2, chart.LEFT, chart.RIGHT)
+    assert axis.of(1e-8) == chart.LEFT
+    assert axis.of(1e-2) == chart.RIGHT
+    assert axis.of(1e-5) == (chart.LEFT + chart.RIGHT) / 2
+    assert [axis.of(value) for value in (0.0, 1e-30)] == [chart.LEFT] * 2
+    assert [axis.of(value) for value in (1e30, math.inf, math.nan)] == [chart.RIGHT] * 3
 
 
 @pytest.mark.parametrize(

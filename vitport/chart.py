@@ -7,8 +7,9 @@ import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
+from vitport.axes import Axis, ten_to
 from vitport.svg import Pixels, element, line_down, picture, text
-from vitport.wording import SUPERSCRIPT, micro, one_line
+from vitport.wording import micro, one_line
 
 ERF_GELU = 2.5e-4
 """Relative RMS error of the commonest slip, erf in place of tanh in GELU, for orientation. Measured in float64 on the
@@ -64,20 +65,6 @@ class Panel:
         return TITLE_ROW + ROW * len(self.dots)
 
 
-@dataclass(frozen=True, slots=True)
-class Axis:
-    """Powers of ten at the two sides of the plot."""
-
-    low: int
-    high: int
-
-    def x(self, value: float) -> float:
-        """Pixels; what can't be shown (zero, NaN, infinity) sits at the end where it belongs, NaN with the worst."""
-        power = math.log10(value) if 0 < value < math.inf else (self.low if value == 0 else self.high)
-        share = (power - self.low) / (self.high - self.low)
-        return round(LEFT + (RIGHT - LEFT) * min(max(share, 0.0), 1.0), 1)
-
-
 def draw(title: str, panels: Sequence[Panel]) -> str:
     """The SVG, as text."""
     axis = _axis(panels)
@@ -101,7 +88,7 @@ def _axis(panels: Sequence[Panel]) -> Axis:
         shown += [panel.yardstick, panel.jax, *(number for dot in panel.dots for number in (dot.value, dot.limit))]
     powers = [math.log10(value) for value in shown if 0 < value < math.inf]
     low, high = math.floor(min(powers) - 0.15), math.ceil(max(powers) + 0.15)
-    return Axis(min(max(low, LOWEST), -8), max(min(high, HIGHEST), -2))
+    return Axis(min(max(low, LOWEST), -8), max(min(high, HIGHEST), -2), LEFT, RIGHT)
 
 
 def _heading(title: str) -> Iterator[str]:
@@ -143,16 +130,16 @@ def _panel(panel: Panel, axis: Axis, top: Pixels) -> Iterator[str]:
     for index, dot in enumerate(panel.dots):
         yield from _row(dot, axis, first + ROW * index)
     for power in range(axis.low, axis.high + 1):
-        yield line_down("grid", axis.x(10.0**power), first, bottom)
+        yield line_down("grid", axis.at(power), first, bottom)
     for kind, value in (("yardstick", panel.yardstick), ("jax", panel.jax), ("erf", ERF_GELU)):
-        yield line_down(kind, axis.x(value), first, bottom)
+        yield line_down(kind, axis.of(value), first, bottom)
     for index, dot in enumerate(panel.dots):
         yield from _measured(dot, panel, axis, first + ROW * index)
 
 
 def _row(dot: Dot, axis: Axis, top: Pixels) -> Iterator[str]:
     """The stripe, the words left and right of the plot, and the part of the axis that is not accepted."""
-    limit = axis.x(dot.limit)
+    limit = axis.of(dot.limit)
     yield element("rect", class_="row", x=MARGIN, y=top, width=WIDTH - 2 * MARGIN, height=ROW - 2, rx=4)
     yield element("rect", class_="beyond", x=limit, y=top, width=round(RIGHT - limit, 1), height=ROW - 2)
     yield text(MARGIN + 10, top + 17, one_line(dot.label, 26))
@@ -161,9 +148,9 @@ def _row(dot: Dot, axis: Axis, top: Pixels) -> Iterator[str]:
 
 
 def _measured(dot: Dot, panel: Panel, axis: Axis, top: Pixels) -> Iterator[str]:
-    yield line_down("limit", axis.x(dot.limit), top, top + ROW)
+    yield line_down("limit", axis.of(dot.limit), top, top + ROW)
     words = f"{dot.label}, {panel.name}: {micro(dot.value)} × 10⁻⁶ of the spread, limit {micro(dot.limit)} × 10⁻⁶"
-    yield _mark(dot.passed, axis.x(dot.value), top + (ROW - 2) / 2, "artifact ", one_line(words))
+    yield _mark(dot.passed, axis.of(dot.value), top + (ROW - 2) / 2, "artifact ", one_line(words))
 
 
 def _mark(passed: bool, x: Pixels, y: Pixels, class_: str = "", hint: str = "") -> str:
@@ -179,6 +166,6 @@ def _scale(axis: Axis, bottom: Pixels) -> Iterator[str]:
     """The axis, its powers of ten and its name."""
     yield element("line", class_="axis", x1=LEFT, x2=RIGHT, y1=bottom, y2=bottom)
     for power in range(axis.low, axis.high + 1):
-        yield text(axis.x(10.0**power), bottom + 19, f"10{str(power).translate(SUPERSCRIPT)}", "muted middle")
+        yield text(axis.at(power), bottom + 19, ten_to(power), "muted middle")
     words = "RMS error ÷ standard deviation of the oracle's outputs (no unit, logarithmic)"
     yield text((LEFT + RIGHT) / 2, bottom + 44, words, "muted middle")

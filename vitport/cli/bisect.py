@@ -44,7 +44,8 @@ def bisect(manifest: str, port: str | None, curve: Path | None, as_json: bool, q
     from vitport.appearing import appearing
     from vitport.errors import ParityError
     from vitport.manifest import find, read
-    from vitport.parity import growth, judged_ports
+    from vitport.parity import judged_ports
+    from vitport.rendering import bisection
 
     given = {name: value for name, value in options.items() if value is not None}
     path = find(manifest)
@@ -54,7 +55,7 @@ def bisect(manifest: str, port: str | None, curve: Path | None, as_json: bool, q
         outcome = story.bisect(story.Request(manifest=path, **given), watch, watch.bytes("asset", "fetched"))
     if curve:
         with appearing(curve) as file:
-            file.write(growth.draw(outcome).encode())
+            file.write(bisection.draw(outcome).encode())
     console.json_document(outcome.to_json()) if as_json else console_faults.bisection(outcome)
     if outcome.diverged:
         sys.exit(ParityError.exit_code)

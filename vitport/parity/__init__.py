@@ -3,5 +3,5 @@
 values      rules and verdicts: gate_rules, policy, judging; numbers: comparison, loss, gradient_parts; documents:
             report_schema, run_schema, report_file, golden_file; what is fed: image_sets
 processes   measuring and tapping run in a backend's child; bench and outputs_store are the parent's side
-stories     trials plans, run_report and assembling make the report, with machine, growth and diagnosis
+stories     trials plans, run_report and assembling make the report, with machine and diagnosis
 """

@@ -3,15 +3,22 @@
 import math
 from collections.abc import Iterator, Sequence
 
+from vitport.axes import WIDEST, Axis, Plot, around, ten_to
 from vitport.chart import ERF_GELU
-from vitport.parity.run_schema import Flip, Growth, Histogram, Run
-from vitport.rendering import axes, summary
-from vitport.rendering.axes import BOTTOM, HEIGHT, LEFT, RIGHT, TOP, WIDTH, Axis
+from vitport.parity.run_schema import Flip, Histogram, Run
+from vitport.rendering import growth, summary
 from vitport.rendering.summary import number
 from vitport.svg import Pixels, element, inline, line_down, text
 from vitport.wording import micro, one_line
 
-STYLE = """
+WIDTH, HEIGHT = 400, 250
+"""Pixels of a picture, which is shown about as wide as a phone."""
+
+PLOT = Plot(left=46, right=388, top=24, bottom=202)
+
+STYLE = (
+    growth.STYLE
+    + """\
 .bar { fill: var(--dot); }
 .point { fill: none; stroke: var(--dot); stroke-width: 5; stroke-linecap: round; stroke-opacity: .55; }
 .flip { fill: none; stroke: var(--fail); stroke-width: 2.5; stroke-linecap: round; }
@@ -21,14 +28,12 @@ STYLE = """
 .reference { stroke: var(--yardstick); stroke-width: 5; }
 .erf { stroke: var(--muted); stroke-width: 1.5; stroke-dasharray: 1 4; stroke-linecap: round; }
 .rms { stroke: var(--jax); stroke-width: 1.5; stroke-dasharray: 4 3; }
-.curve { fill: none; stroke: var(--dot); stroke-width: 2; }
-.baseline { fill: none; stroke: var(--yardstick); stroke-width: 2; stroke-dasharray: 4 3; }
-.knot { fill: var(--dot); }
 .good { fill: var(--dot); stroke: var(--paper); stroke-width: 1.5; }
 .bad { fill: none; stroke: var(--fail); stroke-width: 3; stroke-linecap: round; }
 .track { fill: var(--row); }
 .word { fill: var(--fail); font-weight: 600; }
 """
+)
 
 ROW, TRACK = 44, 18
 """Heights of a row of the errors, and of the stripe in it."""
@@ -41,12 +46,12 @@ def histogram(run: Run, shown: Histogram, limit: float | None) -> str:
     high = min(math.ceil(max((high for _, high, _ in bins), default=-5)), 400)
     marks = [math.log10(value) for value in (limit, run.relative and run.relative.rms) if value and value > 0]
     high = max([high, low + 1, *(math.ceil(mark) for mark in marks)])
-    across = Axis(max(low, high - axes.WIDEST), high, LEFT, RIGHT)
+    across = Axis(max(low, high - WIDEST), high, PLOT.left, PLOT.right)
     return inline(
         WIDTH,
         HEIGHT,
         _histogram_in_words(run, shown),
-        *axes.frame(across, None, ("|Δ| ÷ spread; height: outputs", "")),
+        *PLOT.frame(across, None, ("|Δ| ÷ spread; height: outputs", "")),
         *_bars(bins, across),
         *_lines(run, limit, across),
     )
@@ -65,10 +70,10 @@ def _bars(bins: Sequence[tuple[float, float, int]], across: Axis) -> Iterator[st
     tallest = max((count for _, _, count in bins), default=1)
     for low, high, count in bins:
         start, end = across.at(low), across.at(high)
-        height = round((BOTTOM - TOP - 18) * (count / tallest), 1)
+        height = round((PLOT.bottom - PLOT.top - 18) * (count / tallest), 1)
         hint = element("title", f"{count:,} outputs from 10^{low:g} to 10^{high:g}")
-        box = {"x": start, "y": round(BOTTOM - height, 1), "width": max(round(end - start - 1, 1), 1), "height": height}
-        yield element("rect", hint, class_="bar", **box)
+        y, width = round(PLOT.bottom - height, 1), max(round(end - start - 1, 1), 1)
+        yield element("rect", hint, class_="bar", x=start, y=y, width=width, height=height)
 
 
 def _lines(run: Run, limit: float | None, across: Axis) -> Iterator[str]:
@@ -77,9 +82,9 @@ def _lines(run: Run, limit: float | None, across: Axis) -> Iterator[str]:
     for row, (class_, name, value) in enumerate((("limit", "limit of RMS", limit), ("rms", "RMS", rms))):
         if value and value > 0:
             x = across.of(value)
-            side = -1 if x > (LEFT + RIGHT) / 2 else 1
-            yield line_down(class_, x, TOP, BOTTOM)
-            yield text(x + 5 * side, TOP - 12 + 16 * row, name, "muted end" if side < 0 else "muted")
+            side = -1 if x > (PLOT.left + PLOT.right) / 2 else 1
+            yield line_down(class_, x, PLOT.top, PLOT.bottom)
+            yield text(x + 5 * side, PLOT.top - 12 + 16 * row, name, "muted end" if side < 0 else "muted")
 
 
 def scatter(run: Run) -> str:
@@ -87,9 +92,9 @@ def scatter(run: Run) -> str:
     points = [
         (each.margin, each.delta) for each in run.points if each.margin and each.margin > 0 and each.delta is not None
     ]
-    across = axes.around((margin for margin, _ in points), LEFT, RIGHT)
+    across = PLOT.across(margin for margin, _ in points)
     lowest = min((margin / 2 for margin, _ in points), default=0.0)
-    up = axes.around([lowest, *(delta for _, delta in points)], BOTTOM, TOP)
+    up = PLOT.up([lowest, *(delta for _, delta in points)])
     flipped = {flip.image for flip in run.flips}
     left = len(run.points) - len(points)
     words = (
@@ -102,7 +107,7 @@ def scatter(run: Run) -> str:
         HEIGHT,
         words,
         *_boundary(across, up),
-        *axes.frame(
+        *PLOT.frame(
             across, up, ("margin of the oracle's best class, logits", "largest |Δ|; shaded: the class can change")
         ),
         element("path", class_="point", d=_dots(points, across, up)),
@@ -120,7 +125,7 @@ def _boundary(across: Axis, up: Axis) -> Iterator[str]:
     half = math.log10(2)
     first, last = max(across.low, up.low + half), min(across.high, up.high + half)
     ends = [(across.at(power), up.at(power - half)) for power in (first, last)]
-    corners = [(across.at(across.low), up.at(first - half)), *ends, (ends[1][0], TOP), (LEFT, TOP)]
+    corners = [(across.at(across.low), up.at(first - half)), *ends, (ends[1][0], PLOT.top), (PLOT.left, PLOT.top)]
     yield element("path", class_="flippable", d=f"{_path(corners)}z")
     yield element(
         "path", element("title", "Δ = margin ÷ 2: above it a class can change"), class_="limit", d=_path(ends)
@@ -134,44 +139,16 @@ def _flip(flip: Flip, across: Axis, up: Axis) -> str:
     )
 
 
-def growth(run: Run) -> str:
+def grown(run: Run) -> str:
     """The error from tap to tap, and that of NumPy in float32 where it was measured."""
-    rounding = [each.model_copy(update={"relative": each.rounding}) for each in run.growth if each.rounding is not None]
-    curves = [("baseline", rounding), ("curve", run.growth)]
-    up = axes.around((each.relative or 0 for _, curve in curves for each in curve), BOTTOM, TOP)
-    last = run.growth[-1]
+    first, last = run.growth[0], run.growth[-1]
     words = (
-        f"Error growth of {summary.name(run)} over {len(run.growth)} taps: {number(run.growth[0].relative)} at "
-        f"{run.growth[0].tap}, {number(last.relative)} at {last.tap}"
+        f"Error growth of {summary.name(run)} over {len(run.growth)} taps: {number(first.relative)} at "
+        f"{first.tap}, {number(last.relative)} at {last.tap}"
     )
-    return inline(
-        WIDTH,
-        HEIGHT,
-        words,
-        *axes.frame(None, up, ("tap, from the image to the head", "RMS Δ ÷ spread of the tap")),
-        *(element("path", class_=class_, d=_path(list(_knots(curve, up)))) for class_, curve in curves if curve),
-        *_named_knots(run.growth, up),
-    )
-
-
-def _knots(curve: Sequence[Growth], up: Axis) -> Iterator[tuple[Pixels, Pixels]]:
-    """Where each tap lies; one without a number is left out."""
-    step = (RIGHT - LEFT - 20) / max(len(curve) - 1, 1)
-    for index, each in enumerate(curve):
-        if each.relative is not None:
-            yield round(LEFT + 10 + step * index, 1), up.of(each.relative)
-
-
-def _named_knots(curve: Sequence[Growth], up: Axis) -> Iterator[str]:
-    shown = [each for each in curve if each.relative is not None]
-    for each, (x, y) in zip(shown, _knots(curve, up), strict=True):
-        hint = element("title", f"{each.tap}: {number(each.relative)}")
-        yield element("circle", hint, class_="knot", cx=x, cy=y, r=3.5)
-    step = (RIGHT - LEFT - 20) / max(len(curve) - 1, 1)
-    for index in dict.fromkeys((0, len(curve) // 3, 2 * len(curve) // 3, len(curve) - 1)):
-        side = "muted" if index == 0 else "muted end" if index == len(curve) - 1 else "muted middle"
-        x = LEFT if index == 0 else RIGHT if index == len(curve) - 1 else LEFT + 10 + step * index
-        yield text(round(x, 1), BOTTOM + 18, one_line(curve[index].tap.replace("encoderblock_", "block "), 14), side)
+    curves = {"error": [each.relative for each in run.growth], "rounding": [each.rounding for each in run.growth]}
+    shown = {name: curve for name, curve in curves.items() if name == "error" or any(curve)}
+    return inline(WIDTH, HEIGHT, words, *growth.draw([each.tap for each in run.growth], shown, PLOT))
 
 
 def errors(title: str, rows: Sequence[tuple[Run, float | None, bool]]) -> str:
@@ -179,7 +156,7 @@ def errors(title: str, rows: Sequence[tuple[Run, float | None, bool]]) -> str:
     measured = [run.relative and run.relative.rms for run, _, _ in rows]
     reference = next(filter(None, (summary.reference(run) for run, _, _ in rows)), None)
     shown = [value for value in (*measured, *(limit for _, limit, _ in rows), reference, ERF_GELU) if value]
-    across = axes.around((value * factor for value in shown for factor in (0.7, 1.4)), 8, WIDTH - 8)
+    across = around((value * factor for value in shown for factor in (0.7, 1.4)), 8, WIDTH - 8)
     height = ROW * len(rows) + 30
     words = "; ".join(
         f"{run.backend} {micro(rms)}, limit {micro(limit)}" for (run, limit, _), rms in zip(rows, measured, strict=True)
@@ -196,7 +173,7 @@ def errors(title: str, rows: Sequence[tuple[Run, float | None, bool]]) -> str:
             if value
         ),
         *(_mark(index, run, limit, passed, across) for index, (run, limit, passed) in enumerate(rows)),
-        *(text(across.at(power), height - 8, axes.ten_to(power), _side(power, across)) for power in across.ticks()),
+        *(text(across.at(power), height - 8, ten_to(power), _side(power, across)) for power in across.ticks()),
     )
 
 

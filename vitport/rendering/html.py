@@ -179,7 +179,7 @@ def _figures(run: Run, limit: float | None, report: Report) -> Iterator[str]:
     if run.points and run.top1:
         yield parts.figure("Margin and difference of each image", charts.scatter(run))
     if run.growth:
-        yield parts.figure("Growth of the error, NumPy in float32 dashed", charts.growth(run))
+        yield parts.figure("Growth of the error; broad: NumPy in float32", charts.grown(run))
 
 
 def _numbers(report: Report) -> Iterator[str]:
