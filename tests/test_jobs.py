@@ -13,11 +13,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from vitport import images, job_arguments, jobs, manifest, worker
+from vitport import images, job_arguments, jobs, manifest
 from vitport.architectures import published
 from vitport.errors import AssetError, BackendError, CheckpointError, EnvironmentFault, OutputError
+from vitport.forks import forked, guarded, how_it_died
 from vitport.jobs import Job
-from vitport.worker import how_it_died
 
 FAULTS = Path(__file__).parent / "data" / "faults"
 ROOT = Path(__file__).parents[1]
@@ -180,7 +180,7 @@ def test_an_error_that_shares_its_exit_code_keeps_its_kind(scratch, error):
 
     result, log = scratch / "r.json", scratch / "r.log"
     log.write_text("noise")
-    assert worker._guarded(lambda: worker.forked(task, scratch / "fork.json"), result) == error.exit_code
+    assert guarded(lambda: forked(task, scratch / "fork.json"), result) == error.exit_code
     with pytest.raises(error, match=r"^name: a sentence"):
         jobs._result("name", result, error.exit_code, log)
 

@@ -64,6 +64,8 @@ FLOORS: dict[str, int] = {
     "vitport.faults.saboteur": 2,
     "vitport.faults.tampering": 2,
     "vitport.worker": 2,
+    "vitport.exporting": 2,
+    "vitport.forks": 2,
     "vitport.parity.measuring": 2,
     "vitport.parity.outputs_store": 2,
     "vitport.parity.bench": 2,

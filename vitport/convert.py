@@ -45,7 +45,7 @@ LARGEST_TOGETHER = 2_000_000_000
 what a machine for it must have."""
 
 WITNESSES = ("oracle", "yardstick")
-"""Tasks of `worker.py` that the exporters' results are held to."""
+"""Tasks of `exporting.py` that the exporters' results are held to."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

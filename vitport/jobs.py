@@ -32,11 +32,11 @@ from vitport.errors import (
     WrongDevice,
     WrongPrecision,
 )
+from vitport.forks import how_it_died
 from vitport.formats import environment
 from vitport.hardware import cores
 from vitport.job_arguments import MARK
 from vitport.runners import Inapplicable
-from vitport.worker import how_it_died
 
 Watch = Callable[[str, str], None]
 """Told (job, what it is doing now)."""

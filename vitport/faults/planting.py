@@ -25,6 +25,7 @@ from vitport.devices import Runner
 from vitport.errors import VitportError
 from vitport.faults import FAULTS, Planted, folders
 from vitport.faults.slips import SLIPS, Infer
+from vitport.forks import forked
 from vitport.formats import Export
 from vitport.job_arguments import model_of, say
 from vitport.parity import measuring
@@ -97,7 +98,7 @@ def plant(job: dict) -> dict:
 
 def _attempt(job: dict, name: str) -> dict:
     try:
-        return worker.forked(lambda: _measured(job, name), Path(f"{job['result']}.{name}"))
+        return forked(lambda: _measured(job, name), Path(f"{job['result']}.{name}"))
     except VitportError as error:
         return {"error": str(error), "exit_code": error.exit_code}
 
