@@ -117,6 +117,6 @@ EXIT_CODES: dict[int, str] = {
     5: "backend: a framework crashed, hung or ran out of memory",
     6: "environment: a package or device is missing",
     7: "output: the output folder, the cache or standard output can't be written",
-    70: "bug: vitport itself failed; please report it",
-    130: "interrupted: by Ctrl-C or another signal",
+    SOFTWARE: "bug: vitport itself failed; please report it",
+    INTERRUPTED: "interrupted: by Ctrl-C or another signal",
 }

@@ -9,6 +9,7 @@ from typing import Any
 import click
 
 from vitport.cli.group import EPILOG, command, digest, main
+from vitport.errors import AssetError
 from vitport.fields import shown
 from vitport.wording import harmless
 
@@ -83,7 +84,7 @@ def verify(cache: Path | None, as_json: bool, quiet: bool) -> None:
     for kept in damaged:
         click.echo(f"vitport: {_line(kept.path)} is damaged; it will be fetched again when it is needed", err=True)
     if damaged:
-        sys.exit(3)
+        sys.exit(AssetError.exit_code)
 
 
 @command(parent=cache)

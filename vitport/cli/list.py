@@ -7,6 +7,7 @@ from pathlib import Path
 import click
 
 from vitport.cli.group import command
+from vitport.errors import ManifestError
 
 
 @command(name="list")
@@ -29,4 +30,4 @@ def list_(folder: Path | None, as_json: bool) -> None:
     console.json_document([asdict(row) for row in rows]) if as_json else console.catalogue(rows)
     problems = [row for row in rows if row.problem]
     if problems:
-        sys.exit(2)
+        sys.exit(ManifestError.exit_code)

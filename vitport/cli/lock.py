@@ -7,6 +7,7 @@ from pathlib import Path
 import click
 
 from vitport.cli.group import command
+from vitport.errors import AssetError, UsageError
 
 
 @command()
@@ -33,7 +34,6 @@ def lock(
     """
     from vitport import console
     from vitport import lock as story
-    from vitport.errors import UsageError
 
     if check and update:
         raise UsageError("--check changes nothing, so there is nothing to --update; choose one of the two")
@@ -46,4 +46,4 @@ def lock(
             rows = story.record(ports, folders, update, **places, **listen)
     console.json_document([asdict(row) for row in rows]) if as_json else console.locked(rows)
     if any(row.problem for row in rows):
-        sys.exit(3)
+        sys.exit(AssetError.exit_code)
