@@ -14,7 +14,7 @@ from types import TracebackType
 from typing import Any
 
 from vitport.fields import shortened, shown
-from vitport.wording import harmless, one_line
+from vitport.wording import harmless, one_line, plural
 
 MEGABYTE = 1e6
 
@@ -126,7 +126,7 @@ def _cut(line: str, room: int) -> str:
 
 
 def _many(count: int, noun: str) -> str:
-    return f"{count} {noun}{'s' if count != 1 else ''}"
+    return f"{count} {plural(count, noun)}"
 
 
 def outcome(out: Path, listing: dict, timings: dict) -> None:

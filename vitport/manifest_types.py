@@ -10,6 +10,8 @@ from typing import Annotated
 
 from pydantic import AfterValidator, BeforeValidator, Field, StringConstraints
 
+from vitport.wording import plural
+
 Text = Annotated[str, StringConstraints(min_length=1, max_length=1000)]
 Name = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]*$", max_length=100)]
 Identifier = Annotated[str, StringConstraints(pattern=r"^[A-Za-z_][A-Za-z0-9_]*$", max_length=100)]
@@ -62,7 +64,7 @@ def _some_once(items: tuple[str, ...]) -> tuple[str, ...]:
     repeated = sorted(item for item, count in Counter(items).items() if count > 1)
     if repeated:
         shown = " and ".join([*repeated[:3], *(["others"] if len(repeated) > 3 else [])])
-        raise ValueError(f"{shown} stand{'s' if len(repeated) == 1 else ''} here more than once")
+        raise ValueError(f"{shown} {plural(len(repeated), 'stands', 'stand')} here more than once")
     return items
 
 

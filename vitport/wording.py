@@ -51,6 +51,11 @@ def size(count: int) -> str:
     return f"{count} B"
 
 
+def plural(count: int, one: str, more: str = "") -> str:
+    """The word for so many: `image` for one, and `images`, or `more`, otherwise."""
+    return one if count == 1 else more or f"{one}s"
+
+
 def prose(text: object) -> str:
     """Text that Markdown shows letter for letter, in a paragraph, a heading or a table."""
     return SPECIAL.sub(r"\\\g<0>", one_line(text)).translate(ENTITIES)

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from vitport.parity.report_schema import Gate, Report
 from vitport.parity.run_schema import Run, Verdict
-from vitport.wording import micro, one_line, size
+from vitport.wording import micro, one_line, plural, size
 
 WORST_FIRST = ("FAIL", "NOT RUN", "PASS")
 
@@ -119,7 +119,7 @@ def flips(report: Report) -> Fact:
 def images(report: Report) -> Fact:
     """What the runs were fed."""
     fed = report.identity.images
-    return Fact(f"{fed.count:,}", f"image{'' if fed.count == 1 else 's'}, {fed.source}")
+    return Fact(f"{fed.count:,}", f"{plural(fed.count, 'image')}, {fed.source}")
 
 
 def machine(report: Report) -> Fact:
@@ -156,7 +156,7 @@ def place(device: str, precision: str) -> str:
 
 def many(count: int, noun: str) -> str:
     """`1 image`, `2 images`."""
-    return f"{count:,} {noun}{'' if count == 1 else 's'}"
+    return f"{count:,} {plural(count, noun)}"
 
 
 def percent(share: float) -> str:
