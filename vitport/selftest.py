@@ -20,8 +20,7 @@ from vitport.backend_table import BACKENDS
 from vitport.backends.foreign import words
 from vitport.backends.numpy import Cast, NumPyOps
 from vitport.errors import AssetError, BackendError, CheckpointError, EnvironmentFault, UsageError, VitportError
-from vitport.faults import FAULTS, folders, planting
-from vitport.faults.planting import CONTROL
+from vitport.faults import CONTROL, FAULTS, folders, planting
 from vitport.faults.saboteur import BACKEND, HARMS
 from vitport.faults.slips import SLIPS
 from vitport.faults.tampering import HARMS as TAMPERINGS
@@ -229,14 +228,14 @@ class _Lab:
         """Children that die, hang and lie."""
         rows = []
         for name in _chosen(list(HARMS), wanted):
-            run = self._honest if name == "honest" else self._harmed(name)
-            rows.append(self._judged(PROCESSES, CONTROL if name == "honest" else name, HARMS[name].__doc__ or "", run))
+            run = self._honest if name == CONTROL else self._harmed(name)
+            rows.append(self._judged(PROCESSES, name, HARMS[name].__doc__ or "", run))
         return rows
 
     @cached_property
     def _honest(self) -> Run:
         """Of a child that does no harm."""
-        return self._harmed("honest")
+        return self._harmed(CONTROL)
 
     def _harmed(self, harm: str) -> Run:
         return self._run(BACKEND, self._child(harm))
@@ -304,5 +303,5 @@ def _left(value: dict) -> Result | VitportError:
 
 def _chosen(names: Sequence[str], wanted: set[str] | None) -> list[str]:
     """Those that are wanted; none where that is the control alone."""
-    chosen = [name for name in names if wanted is None or name in wanted or name == "honest"]
-    return chosen if set(chosen) - {CONTROL, "honest"} else []
+    chosen = [name for name in names if wanted is None or name in wanted]
+    return chosen if set(chosen) - {CONTROL} else []

@@ -17,6 +17,9 @@ from vitport.faults import operations, pictures, weights
 Place = Any
 """Where a fault is: None where it is everywhere, a block's index, a leaf's name, or whatever its row says."""
 
+CONTROL = "none"
+"""The name of what is no fault: nothing is planted, and everything must pass."""
+
 OPERATIONS = ("numpy", "tensorflow", "torch", "onnx", "jax")
 """Backends whose operations can be changed."""
 

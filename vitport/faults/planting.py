@@ -23,15 +23,12 @@ from vitport.backend_table import BACKENDS
 from vitport.backends.foreign import words
 from vitport.devices import Runner
 from vitport.errors import VitportError
-from vitport.faults import FAULTS, Planted, folders
+from vitport.faults import CONTROL, FAULTS, Planted, folders
 from vitport.faults.slips import SLIPS, Infer
 from vitport.forks import forked
 from vitport.formats import Export
 from vitport.job_arguments import model_of, say
 from vitport.parity import measuring
-
-CONTROL = "none"
-"""Nothing is planted: what must pass."""
 
 OPERATIONS = MappingProxyType(
     {

@@ -19,6 +19,7 @@ from vitport.architectures import TAPS
 from vitport.arrays import Images, Logits
 from vitport.backends import numpy as backend
 from vitport.devices import Runner
+from vitport.faults import CONTROL
 from vitport.parity import measuring
 from vitport.runners import Subject, own
 
@@ -130,10 +131,10 @@ def digest_forged(job: dict) -> dict:
 
 
 HARMS = MappingProxyType(
-    {
+    {CONTROL: honest}
+    | {
         harm.__name__: harm
         for harm in (
-            honest,
             killed,
             killed_at_the_end,
             hanging,
