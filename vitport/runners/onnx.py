@@ -11,12 +11,21 @@ from vitport.arrays import Images, Logits, Taps
 from vitport.devices import Runner
 from vitport.format_table import FORMATS
 from vitport.formats import onnx, onnx_check
-from vitport.runners import Subject, onnx_graph, port_onnx, ports, precision_of, require
+from vitport.runners import (
+    Subject,
+    onnx_configuration,
+    onnx_contents,
+    onnx_double,
+    port_onnx,
+    ports,
+    precision_of,
+    require,
+)
 from vitport.runners.port_onnx import Interface
 
-weights, expected = onnx_graph.weights, onnx_graph.expected
-
-labels, preprocessing = onnx_graph.labels, onnx_graph.preprocessing
+weights, expected = onnx_contents.weights, onnx_contents.expected
+semantic = onnx_double.semantic
+labels, preprocessing = onnx_configuration.labels, onnx_configuration.preprocessing
 
 VERSIONS = {"onnxruntime": onnxruntime.__version__}
 
@@ -77,20 +86,12 @@ def tf32(options: dict[str, str]) -> bool:
     return bool(options) and options.get("use_tf32", "1") != "0"
 
 
-def semantic(subject: Subject, images: Images) -> tuple[Logits, str] | None:
-    """The file's own graph in float64; None of a port, of whose constants nobody knows what they were rounded from."""
-    if subject.port:
-        return None
-    (outputs,) = onnx_graph.in_double(subject, images)
-    return outputs, "the file's own graph, every float32 in it made float64, under the reference evaluator"
-
-
 def taps(subject: Subject, images: Images) -> tuple[Taps, str]:
     """The file's own intermediates, in ONNX Runtime; what is asked for can't be fused with what follows."""
     path, layout = _path(subject), onnx.INPUT.layout
     if subject.port:
         layout = port_onnx.interface(onnx.start(path, onnx.PROVIDERS["cpu"]), subject, path).layout
-    return onnx_graph.taps(subject, path, images, partial(_evaluate, layout))
+    return onnx_contents.taps(subject, path, images, partial(_evaluate, layout))
 
 
 def _evaluate(layout: str, model: ModelProto, folder: Path, images: Images) -> list[np.ndarray]:

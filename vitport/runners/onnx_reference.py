@@ -10,11 +10,11 @@ from vitport.arrays import Images, Logits, Taps
 from vitport.devices import Runner
 from vitport.format_table import FORMATS
 from vitport.formats import onnx_check
-from vitport.runners import Subject, onnx_graph, require
+from vitport.runners import Subject, onnx_configuration, onnx_contents, onnx_double, require
 
-weights, expected = onnx_graph.weights, onnx_graph.expected
-
-labels, preprocessing = onnx_graph.labels, onnx_graph.preprocessing
+weights, expected = onnx_contents.weights, onnx_contents.expected
+semantic = onnx_double.semantic
+labels, preprocessing = onnx_configuration.labels, onnx_configuration.preprocessing
 
 VERSIONS = {"onnx": onnx.__version__}
 
@@ -36,17 +36,9 @@ def open(subject: Subject, device: str, precision: str) -> Runner:
     return Runner("the ONNX reference evaluator", device, infer, precision, lambda: {"precision": " ".join(last)})
 
 
-def semantic(subject: Subject, images: Images) -> tuple[Logits, str] | None:
-    """The file's own graph in float64; None of a port, of whose constants nobody knows what they were rounded from."""
-    if subject.port:
-        return None
-    (outputs,) = onnx_graph.in_double(subject, images)
-    return outputs, "the file's own graph, every float32 in it made float64, under the reference evaluator"
-
-
 def taps(subject: Subject, images: Images) -> tuple[Taps, str]:
     """The file's own intermediates."""
-    return onnx_graph.taps(subject, subject.folder / FORMATS["onnx"].entry, images, _evaluate)
+    return onnx_contents.taps(subject, subject.folder / FORMATS["onnx"].entry, images, _evaluate)
 
 
 def _evaluate(model: onnx.ModelProto, folder: Path, images: Images) -> list[np.ndarray]:

@@ -33,6 +33,27 @@ class Model:
     answer: Callable[[Tensor], Tensor]
 
 
+@dataclass(frozen=True, slots=True)
+class Measures:
+    """What is measured alike of models whose parameters have the checkpoint's names. load: the model of a subject."""
+
+    load: Callable[[Subject], Model]
+
+    def weights(self, subject: Subject) -> Params:
+        """Its parameters."""
+        return weights(self.load(subject).module)
+
+    def gradients(
+        self, subject: Subject, device: str, images: Images, labels: np.ndarray, dtype: str = "float32"
+    ) -> Params:
+        """By leaf of the checkpoint, and `images`."""
+        return canonical(gradients(self.load(subject), device, images, labels, subject.variant, dtype))
+
+    def taps(self, subject: Subject, images: Images) -> tuple[Taps, str]:
+        """Its own intermediates."""
+        return taps(self.load(subject), subject, images)
+
+
 def runner(model: Model, device: str, precision: str) -> Runner:
     """The model on `device` in `precision`; its outputs as float32. Raises EnvironmentFault where there is no GPU."""
     place, dtype = torch_module.prepare(device, tf32=precision == "tf32"), DTYPES[precision]
