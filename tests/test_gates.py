@@ -93,6 +93,15 @@ def test_the_spread_of_equal_outputs_is_their_magnitude(value: float, spread: fl
     assert metrics.spread(np.full((2, 3), value)) == spread
 
 
+@pytest.mark.parametrize(("deviation", "spread"), [(1e-3, 1e-3), (1e-8, 10.0)])
+def test_outputs_that_float32_hardly_tells_from_each_other_are_equal(deviation: float, spread: float) -> None:
+    """Of a head that is nearly zero; one last bit of float64 is no other function then."""
+    outputs = 10.0 + deviation * np.array([[1.0, -1.0], [-1.0, 1.0]])
+    assert metrics.spread(outputs) == pytest.approx(spread, rel=1e-6)
+    off = metrics.error(np.nextafter(outputs, 11), outputs)
+    assert off.relative < 1e-10
+
+
 # Real functions: the right one passes, and each of the wrong ones fails by far.
 
 CASES = [(name, profile) for name in ("plain", "stem", "hybrid") for profile in ("realistic", "stress")]

@@ -6,6 +6,11 @@ import numpy as np
 
 from vitport.arrays import Logits
 
+EQUAL = 1e-5
+"""Of the magnitude: outputs that deviate less, as those of a head that is nearly zero, are told from each other by the
+last two digits of float32. In float64 one last bit would be 2e-11 of such a deviation and more, where 1e-9 is allowed.
+"""
+
 
 @dataclass(frozen=True, slots=True)
 class Error:
@@ -55,5 +60,6 @@ def _root_mean_square(delta: np.ndarray) -> float:
 
 
 def spread(oracle: Logits) -> float:
-    """Standard deviation of the oracle's outputs; their magnitude where they are all equal."""
-    return float(oracle.std()) or float(np.abs(oracle).max()) or 1.0
+    """Standard deviation of the oracle's outputs; their magnitude where they are all but equal."""
+    deviation, magnitude = float(oracle.std()), float(np.abs(oracle).max())
+    return deviation if deviation > EQUAL * magnitude else magnitude or 1.0
