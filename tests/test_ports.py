@@ -17,6 +17,8 @@ from vitport import formats, runners
 from vitport.arrays import Logits
 from vitport.backends import tensorflow as tf_backend
 from vitport.errors import AssetError
+from vitport.faults import FAULTS, causes
+from vitport.faults.causes import Question
 from vitport.formats import Export, torchscript
 from vitport.runners import Subject, ports, saved_model_operations
 
@@ -361,6 +363,31 @@ def assert_steps_are_the_oracles(path: Path) -> None:
         np.testing.assert_allclose(tap, PLAIN.oracle[name], atol=1e-4, rtol=0, err_msg=name)
 
 
+@pytest.mark.parametrize("fault", ["unit_range_taken", "byte_range_taken", "probabilities"])
+def test_what_a_port_does_beside_the_model_is_named(artifacts, tmp_path: Path, fault: str) -> None:
+    """Files for servers normalise pictures and return probabilities."""
+
+    def change(model: onnx.ModelProto) -> None:
+        if fault == "probabilities":
+            (port,) = model.graph.output
+            model.graph.node.append(helper.make_node("Softmax", [port.name], ["chances"], axis=1))
+            port.CopyFrom(helper.make_tensor_value_info("chances", TensorProto.FLOAT, ["n", 7]))
+            return
+        by = 2.0 if fault == "unit_range_taken" else 1 / 127.5
+        (port,) = model.graph.input
+        inside = port.name
+        for name, value in (("by", by), ("one", 1.0)):
+            model.graph.initializer.append(helper.make_tensor(name, TensorProto.FLOAT, [], [value]))
+        model.graph.node.insert(0, helper.make_node("Sub", ["scaled", "one"], [inside]))
+        model.graph.node.insert(0, helper.make_node("Mul", ["images", "by"], ["scaled"]))
+        port.name = "images"
+
+    outputs = run(changed(artifacts["onnx"], tmp_path, change))
+    facts = {"architecture": PLAIN.architecture, "params": PLAIN.params, "images": PLAIN.images, "rounding": 1e-7}
+    asked = Question(**facts, variant="classifier", outputs=outputs, truth=PLAIN.oracle["logits"])
+    assert causes.verdict(asked, causes.explain(asked)).startswith(f"{FAULTS[fault].sentence}: explains 9")
+
+
 def _without_names(model: onnx.ModelProto) -> None:
     """As another exporter names its tensors."""
     kept = {port.name for port in (*model.graph.input, *model.graph.output, *model.graph.initializer)}
@@ -455,6 +482,23 @@ def test_order_and_output_of_torchscript_are_found(artifacts, tmp_path: Path, la
         warnings.simplefilter("ignore", DeprecationWarning)
         torch.jit.save(torch.jit.trace(Port(), example), str(tmp_path / "port.pt"))
     assert_is_the_oracle(run(tmp_path / "port.pt"))
+
+
+# Folders of timm and of transformers.
+
+
+@pytest.mark.parametrize("format", ["safetensors-timm", "safetensors-transformers"])
+def test_a_folder_for_another_size_or_with_other_classes_is_told(artifacts, format) -> None:
+    for architecture, sentence in (
+        (small.replace(PLAIN.architecture, resolution=24), "does not take an image of 24 x 24: "),
+        (
+            small.replace(PLAIN.architecture, num_classes=9),
+            r"has 0 outputs of shape \(n, 9\), .* it has logits \(1, 7\)",
+        ),
+    ):
+        subject = Subject(architecture, "classifier", artifacts[format], PLAIN.params, port=True)
+        with pytest.raises(AssetError, match=sentence):
+            runners.module(runners.kind(artifacts[format])).open(subject, "cpu", "float32")
 
 
 # What is not opened.

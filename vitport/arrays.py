@@ -1,5 +1,5 @@
-"""The few array types that cross file boundaries, when two arrays are the same, what shorter floats hold of one, and
-where a mapped one lies.
+"""The few array types that cross file boundaries, when two arrays are the same, what becomes of one in a softmax and
+in shorter floats, and where a mapped one lies.
 
 NumPy is the hub: no framework's tensor leaves its own backend.
 """
@@ -27,6 +27,12 @@ def bit_equal(one: np.ndarray | None, other: np.ndarray | None) -> bool:
     if one is None or other is None or one.shape != other.shape or one.dtype != other.dtype:
         return False
     return np.array_equal(_bits(one), _bits(other))
+
+
+def softmax(x: np.ndarray) -> np.ndarray:
+    """Over the last axis, without overflow."""
+    exponentials = np.exp(x - x.max(axis=-1, keepdims=True))
+    return exponentials / exponentials.sum(axis=-1, keepdims=True)
 
 
 def shortened(x: np.ndarray, bits: int, rounding: bool = True) -> np.ndarray:

@@ -11,7 +11,7 @@ import numpy as np
 
 from vitport.architectures import Architecture, forward
 from vitport.architectures.ops import Padding
-from vitport.arrays import Images, Logits, Params, Taps, bit_equal, tf32
+from vitport.arrays import Images, Logits, Params, Taps, bit_equal, softmax, tf32
 from vitport.devices import Runner
 
 PLACE = "cpu: NumPy"
@@ -116,7 +116,7 @@ class NumPyOps:
             np.swapaxes(self._project(x, weights[f"{part}/kernel"], weights[f"{part}/bias"]), 1, 2)
             for part, x in (("query", rows), ("key", tokens), ("value", tokens))
         )
-        shares = _softmax(self._scores(query, key, np.sqrt(query.dtype.type(query.shape[-1]))))
+        shares = softmax(self._scores(query, key, np.sqrt(query.dtype.type(query.shape[-1]))))
         mixed = (self.operand(shares) @ self.operand(value)).swapaxes(1, 2)
         return self._project(mixed, weights["out/kernel"], weights["out/bias"]).reshape(queries.shape)
 
@@ -210,11 +210,6 @@ def _normalize(x: np.ndarray, eps: float) -> np.ndarray:
     centred = x - x.mean(axis=-1, keepdims=True)
     variance = np.square(centred).mean(axis=-1, keepdims=True)
     return centred / np.sqrt(variance + x.dtype.type(eps))
-
-
-def _softmax(x: np.ndarray) -> np.ndarray:
-    exponentials = np.exp(x - x.max(axis=-1, keepdims=True))
-    return exponentials / exponentials.sum(axis=-1, keepdims=True)
 
 
 def _pad_same(x: np.ndarray, window: int, stride: int, value: float) -> np.ndarray:

@@ -155,6 +155,8 @@ def _rows() -> Iterator[Fault]:
     yield _operations("final_norm_missing", "the last LayerNorm is missing", operations.final_norm_missing)
     tanh = "the tanh of the pre-logits is missing"
     yield _operations("tanh_missing", tanh, operations.tanh_missing, places=_with_pre_logits)
+    softmax = "a softmax is in the model, whose outputs are probabilities"
+    yield _operations("probabilities", softmax, operations.probabilities, backends=("numpy",))
     erratic = {"backends": ("numpy",), "erratic": True}
     rounded = "products are TensorFloat-32: operands rounded to 10 bits"
     yield _operations("tf32", rounded, operations.tf32_on(rounding=True), **erratic)
@@ -164,6 +166,9 @@ def _rows() -> Iterator[Fault]:
     yield _images("unit_range", "the image is in [0, 1], not in [-1, 1]", pictures.unit_range)
     levels = "the image is in [0, 255], not in [-1, 1]"
     yield _images("byte_range", levels, pictures.byte_range, places=_plain)
+    own = "the model takes images in [0, {}] and normalises them itself, though they are in [-1, 1]"
+    yield _images("unit_range_taken", own.format(1), pictures.normalised_from_unit_range)
+    yield _images("byte_range_taken", own.format(255), pictures.normalised_from_byte_range, places=_plain)
     yield _images("imagenet_mean", "the image is normalised by ImageNet's mean and deviation", pictures.imagenet_mean)
     yield _images("image_transposed", "the image's height and width are exchanged", pictures.transposed)
     yield _weights("bfloat16", "weights went through bfloat16", weights.through_bfloat16)

@@ -6,7 +6,7 @@ What the operations themselves can't say (an erf, a wider kernel) comes from the
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from vitport.arrays import tf32
+from vitport.arrays import softmax, tf32
 
 Change = Callable[[type, Any], type]
 
@@ -27,6 +27,15 @@ def relu_for_gelu(ops: type, foreign: Any) -> type:
 
 def tanh_missing(ops: type, foreign: Any) -> type:
     return _with(ops, tanh=lambda self, x: x)
+
+
+def probabilities(ops: type, foreign: Any) -> type:
+    """A softmax after the head, as a server's model has it: NumPy's operations only."""
+
+    def tap(self: Any, name: str, x: Any) -> Any:
+        return ops.tap(self, name, softmax(x) if name == "logits" else x)
+
+    return _with(ops, tap=tap)
 
 
 def layer_norm_eps(eps: float) -> Change:

@@ -23,6 +23,16 @@ def byte_range(images: Images) -> Images:
     return images * images.dtype.type(127.5) + images.dtype.type(127.5)
 
 
+def normalised_from_unit_range(images: Images) -> Images:
+    """What a model makes of them that takes images in [0, 1] and normalises them itself."""
+    return images * 2 - 1
+
+
+def normalised_from_byte_range(images: Images) -> Images:
+    """The same of a model that takes [0, 255]: next to black."""
+    return images / images.dtype.type(127.5) - 1
+
+
 def imagenet_mean(images: Images) -> Images:
     """As most other models want it."""
     mean, deviation = (np.asarray(values, images.dtype) for values in (IMAGENET_MEAN, IMAGENET_DEVIATION))

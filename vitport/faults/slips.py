@@ -6,7 +6,7 @@ from types import MappingProxyType
 
 import numpy as np
 
-from vitport.arrays import Images, Logits, shortened
+from vitport.arrays import Images, Logits, shortened, softmax
 
 Infer = Callable[[Images], tuple[Logits, str]]
 
@@ -34,10 +34,6 @@ def _of_outputs(change: Callable[[Logits], Logits]) -> Callable[[Infer], Infer]:
 def _one_nan(outputs: Logits) -> Logits:
     outputs[-1, 0] = np.nan
     return outputs
-
-
-def _softmax(outputs: Logits) -> Logits:
-    return np.exp(outputs) / np.exp(outputs).sum(axis=1, keepdims=True)
 
 
 def _leaking(outputs: Logits) -> Logits:
@@ -72,7 +68,7 @@ SLIPS = MappingProxyType(
             Slip("zeros", "all outputs are zero", _of_outputs(np.zeros_like)),
             Slip("class_missing", "the last class is missing", _of_outputs(lambda y: y[:, :-1])),
             Slip("one_row", "one row comes for a batch", _of_outputs(lambda y: y.mean(axis=0, keepdims=True))),
-            Slip("probabilities", "outputs went through a softmax", _of_outputs(_softmax)),
+            Slip("probabilities", "outputs went through a softmax", _of_outputs(softmax)),
             Slip("rounded_outputs", "outputs went through bfloat16", _of_outputs(lambda y: shortened(y, 16))),
             Slip("leaking_batch", "images of a batch see each other", _of_outputs(_leaking)),
             Slip("unsteady", "a repeated run gives other outputs", _unsteady),

@@ -5,7 +5,7 @@ The oracle has the loss itself, in its own words (`flax_run.gradients`), so that
 
 import numpy as np
 
-from vitport.arrays import Logits
+from vitport.arrays import Logits, softmax
 
 LOSSES = {
     "classifier": "mean cross-entropy, image i taken to be of class i",
@@ -19,7 +19,6 @@ def slope(outputs: Logits, labels: np.ndarray, variant: str) -> Logits:
     exact = outputs.astype(np.float64)
     if variant == "features":
         return (exact / exact.size).astype(outputs.dtype)
-    powers = np.exp(exact - exact.max(axis=1, keepdims=True))
-    chances = powers / powers.sum(axis=1, keepdims=True)
+    chances = softmax(exact)
     chances[np.arange(len(labels)), labels] -= 1
     return (chances / len(labels)).astype(outputs.dtype)

@@ -57,7 +57,8 @@ def interface(session: onnxruntime.InferenceSession, subject: Subject, path: Pat
 
     side = subject.architecture.resolution
     shape = port.shape or None  # of an unknown rank ONNX Runtime says []
-    layout, shapes = ports.probe(lambda pixels: run(pixels, list(outputs)), shape, USUAL, side, path)
+    layouts = ports.layouts(shape, USUAL, path)
+    layout, shapes = ports.probe(lambda pixels: run(pixels, list(outputs)), layouts, side, path)
     name = ports.choose(shapes, subject.width, path)
     _require_float32(outputs[name], path)
 

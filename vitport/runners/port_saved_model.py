@@ -49,8 +49,8 @@ def opened(subject: Subject, device: str) -> tuple[Any, str, dict[str, tuple[int
     (port,) = inputs.values()
     _require_float32(port, path)
     shape = None if port.shape.rank is None else tuple(port.shape)
-    side = subject.architecture.resolution
-    return serve, *ports.probe(lambda pixels: _asked(serve, pixels), shape, saved_model.INPUT.layout, side, path)
+    layouts = ports.layouts(shape, saved_model.INPUT.layout, path)
+    return serve, *ports.probe(lambda pixels: _asked(serve, pixels), layouts, subject.architecture.resolution, path)
 
 
 def _require_float32(tensor: Any, path: Path) -> None:

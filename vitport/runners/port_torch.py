@@ -1,4 +1,4 @@
-"""A published TorchScript archive of any maker: which order of the input's axes, which output."""
+"""Published ports in PyTorch: of a TorchScript archive, which layout and which output; of any, whether it fits."""
 
 import numpy as np
 import torch
@@ -20,11 +20,28 @@ def torchscript_of(subject: Subject) -> Model:
     def call(pixels: np.ndarray) -> dict[str, Tensor]:
         return _tensors(module(torch.from_numpy(pixels)))
 
-    layout, shapes = ports.probe(call, None, torch_module.INPUT.layout, subject.architecture.resolution, path)
+    layouts = ports.layouts(None, torch_module.INPUT.layout, path)
+    layout, shapes = ports.probe(call, layouts, subject.architecture.resolution, path)
     name = ports.choose(shapes, subject.width, path)
     if layout == torch_module.INPUT.layout:
         return Model(module, lambda pixels: _tensors(module(pixels))[name])
     return Model(module, lambda pixels: _tensors(module(pixels.permute(0, 2, 3, 1)))[name])
+
+
+def fitting(model: Model, subject: Subject) -> Model:
+    """The model of a port whose layout is known, once it has answered.
+
+    Raises AssetError where it does not take an image of this resolution, or has another number of classes.
+    """
+
+    @torch.inference_mode()
+    def call(pixels: np.ndarray) -> dict[str, Tensor]:
+        return {"logits": model.answer(torch.from_numpy(pixels))}
+
+    layouts, side = (torch_module.INPUT.layout,), subject.architecture.resolution
+    _, shapes = ports.probe(call, layouts, side, subject.folder)
+    ports.choose(shapes, subject.width, subject.folder)
+    return model
 
 
 def _tensors(outputs: object) -> dict[str, Tensor]:

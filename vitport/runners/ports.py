@@ -92,14 +92,14 @@ def choose(outputs: Mapping[str, tuple[int, ...]], width: int, path: Path) -> st
 
 
 def probe(
-    call: Callable[[np.ndarray], Mapping[str, Any]], shape: Sequence[object] | None, usual: str, side: int, path: Path
+    call: Callable[[np.ndarray], Mapping[str, Any]], layouts: Sequence[str], side: int, path: Path
 ) -> tuple[str, dict[str, tuple[int, ...]]]:
-    """The layout in which a port takes an image, and the shapes of what it returns for a black one.
+    """The first of the layouts in which a port takes an image, and the shapes of what it returns for a black one.
 
-    shape, usual: as `layouts` has them. side: of the image. Raises AssetError where the port does not take it.
+    side: of the image. Raises AssetError where the port takes it in none.
     """
     problems = []
-    for layout in layouts(shape, usual, path):
+    for layout in layouts:
         try:
             outputs = call(arranged(np.zeros((1, side, side, 3), np.float32), layout))
             return layout, {name: tuple(array.shape) for name, array in outputs.items()}

@@ -13,7 +13,7 @@ from vitport.formats import safetensors_timm
 from vitport.formats.safetensors_timm import rescale, rescale_slope
 from vitport.layouts import timm as layout
 from vitport.layouts.transfer import restore
-from vitport.runners import Subject, own, require, restored, torch_models
+from vitport.runners import Subject, own, port_torch, require, restored, torch_models
 from vitport.runners.torch_models import Model
 
 VERSIONS = {"torch": torch.__version__, "timm": timm.__version__}
@@ -104,7 +104,13 @@ def taps(subject: Subject, images: Images) -> tuple[Taps, str]:
 
 
 def _model(subject: Subject) -> Model:
-    """Raises AssetError for a folder that is not wholly what timm's model of its configuration needs."""
+    """Raises AssetError for a folder that is not wholly what timm's model of its configuration needs, or does not fit
+    the checkpoint."""
+    model = _read(subject)
+    return port_torch.fitting(model, subject) if subject.port else model
+
+
+def _read(subject: Subject) -> Model:
     try:
         module = timm.create_model(f"local-dir:{subject.folder}", pretrained=True).eval()
     except (RuntimeError, ValueError, KeyError, TypeError, OSError) as error:

@@ -14,7 +14,7 @@ from vitport.devices import Runner
 from vitport.errors import AssetError
 from vitport.formats import transformers_config
 from vitport.layouts import huggingface
-from vitport.runners import Subject, own, require, restored, torch_models
+from vitport.runners import Subject, own, port_torch, require, restored, torch_models
 from vitport.runners.torch_models import Model
 
 expected = own
@@ -83,7 +83,13 @@ def taps(subject: Subject, images: Images) -> tuple[Taps, str]:
 
 
 def _model(subject: Subject) -> Model:
-    """Raises AssetError for a folder of which anything is missing or left over: what is missing would be random."""
+    """Raises AssetError for a folder of which anything is missing or left over: what is missing would be random; and
+    for a port that does not fit the checkpoint."""
+    model = _read(subject)
+    return port_torch.fitting(model, subject) if subject.port else model
+
+
+def _read(subject: Subject) -> Model:
     transformers.utils.logging.disable_progress_bar()
     folder = subject.folder
     try:
