@@ -5,10 +5,12 @@ Numbers are drawn from distributions like measured ones, always the same; a verd
 
 import math
 from collections.abc import Iterable
+from itertools import combinations
 
 import numpy as np
 
 from vitport import backend_table
+from vitport.parity import comparison
 from vitport.parity.report_schema import Report, parse
 
 COUNT = 64
@@ -61,16 +63,23 @@ def missing() -> Report:
 
 def nulls() -> Report:
     """Every number that can be null is: a backend whose outputs are all NaN, beside a reference that is none."""
-    nothing = run("onnx", "classifier")
+    nothing, flax = run("onnx", "classifier"), run("flax", "classifier")
     nothing.update(_nulled(nothing), nonfinite=640)
-    spread = {"spread": None, "definition": None, "yardstick": None, "jax": {"float32/cpu": None}}
-    return report([nothing, run("flax", "classifier")], references={"classifier": spread})
+    flax.update(relative=_nulled(flax["relative"]))
+    spread = {"spread": None, "definition": None, "yardstick": None, "tf32": None, "jax": {"float32/cpu": None}}
+    return report([nothing, flax], references={"classifier": spread})
 
 
 def hostile() -> Report:
     """Every free text is an attack on some rendering."""
     document = failing().model_dump(by_alias=True)
     return parse(_poisoned(document), "hostile")
+
+
+def strange() -> Report:
+    """The same but for the words that a run is known by, on which its other fields depend."""
+    document = failing().model_dump(by_alias=True)
+    return parse(_poisoned(document, closed=CLOSED | KNOWN), "strange")
 
 
 def empty() -> Report:
@@ -81,6 +90,13 @@ def empty() -> Report:
 def report(runs: Iterable[dict], gpu: str | None = None, **changes: object) -> Report:
     """A report of these runs, judged by their own numbers."""
     runs = list(runs)
+    references = {variant: reference() for variant in dict.fromkeys(each["variant"] for each in runs)}
+    references = {
+        variant: {**spread, "jax": of_flax(runs, variant) or spread["jax"]}
+        for variant, spread in changes.pop("references", references).items()
+    }
+    beside = list(pairs(runs))
+    runs = [compared(each, references, beside) for each in runs]
     gates = [gate for each in runs for gate in gates_of(each)]
     verdicts = {each["id"]: _worst(gate["verdict"] for gate in gates_of(each)) for each in runs}
     verdict = "PASS" if runs else "NOT RUN"
@@ -103,9 +119,9 @@ def report(runs: Iterable[dict], gpu: str | None = None, **changes: object) -> R
             "gpu": gpu,
             "versions": {"vitport": "0.1.0", "python": "3.11.7", "jax": "0.10.2", "torch": "2.13.0", "numpy": "2.4.6"},
         },
-        "references": {variant: reference() for variant in dict.fromkeys(each["variant"] for each in runs)},
+        "references": references,
         "runs": runs,
-        "pairs": list(pairs(runs)),
+        "pairs": beside,
         "judgement": {
             "verdict": verdict,
             "exit_code": {"PASS": 0, "FAIL": 1, "NOT RUN": 5}[verdict],
@@ -136,8 +152,28 @@ def identity(runs: list[dict]) -> dict:
 
 
 def reference() -> dict:
-    jax = {f"{precision}/{device}": 0.8 * rms for precision, rms in REFERENCE.items() for device in ("cpu", "cuda")}
-    return {"spread": SPREAD, "definition": 3e-15, "yardstick": YARDSTICK, "jax": jax}
+    jax = {f"{precision}/{device}": rms for precision, rms in REFERENCE.items() for device in ("cpu", "cuda")}
+    return {"spread": SPREAD, "definition": 3e-15, "yardstick": YARDSTICK, "tf32": REFERENCE["tf32"], "jax": jax}
+
+
+def of_flax(runs: list[dict], variant: str) -> dict:
+    """The error of the Flax reference itself, where it ran."""
+    ran = [each for each in runs if each["backend"] == "flax" and each["variant"] == variant and "relative" in each]
+    return {f"{each['precision']}/{each['device']}": each["relative"]["rms"] for each in ran}
+
+
+def compared(run: dict, references: dict, beside: list[dict]) -> dict:
+    """A run beside what it is compared with: its reference, and itself on the CPU."""
+    rms, spread = (run.get("relative") or {}).get("rms"), references.get(run["variant"])
+    if not spread or "relative" not in run:
+        return run
+    place = f"{run['precision']}/{run['device']}"
+    numpy = {"float32": spread["yardstick"], "tf32": spread.get("tf32")}
+    limit = numpy.get(run["precision"]) or spread["jax"].get(place)
+    twin = {run["id"], f"{run['id'].rpartition('/')[0]}/cpu"}
+    cpu = next((pair["max"] for pair in beside if {pair["a"], pair["b"]} == twin), None)
+    noise = run["noise"] and {**run["noise"], "cpu": cpu}
+    return {**run, "ratio": rms / limit if rms is not None and limit else None, "noise": noise}
 
 
 def run(
@@ -153,6 +189,7 @@ def run(
     seed = np.random.default_rng([ord(letter) for letter in f"{backend}{variant}{precision}{device}"])
     rms = REFERENCE[precision] * scale
     differences = np.abs(seed.normal(0, rms * SPREAD, (COUNT, 10))) * (seed.uniform(0.3, 1.8, (COUNT, 1)))
+    differences *= rms * SPREAD / np.sqrt(np.mean(differences**2))
     margins = seed.lognormal(0.4, 1.3, COUNT)
     margins[:2] = 2e-4, 5e-4
     deltas = differences.max(axis=1)
@@ -173,20 +210,18 @@ def run(
         "nonfinite": 0,
         "error": distribution(differences),
         "relative": distribution(differences / SPREAD),
-        "ratio": scale,
         "kl": None if features else 1e-12 * scale,
         "top1": None if features else agreement(COUNT - len(flips)),
         "top5": None if features else agreement(COUNT),
         "flips": [] if features else [flip(index, margins, deltas) for index in flips],
-        "points": [{"image": IDS[index], "margin": margins[index], "delta": deltas[index]} for index in range(COUNT)],
-        "worst": [worst(index, differences, seed) for index in np.argsort(-deltas)[:3]],
+        "points": [] if features else [point(index, margins, deltas) for index in range(COUNT)],
+        "worst": [] if features else [worst(index, differences, margins, seed) for index in np.argsort(-deltas)[:3]],
         "histogram": histogram(differences / SPREAD),
         "weights": {"leaves": 72, "different": [], "count": 0},
         "semantic": {"relative": 2.3e-4 if wrong else 4e-14, "how": "the artifact itself in float64"},
         "noise": {
             "repeat": {"batch": 16, "images": COUNT, "max": 0.0, "bit_equal": True},
             "batches": [{"batch": batch, "images": COUNT, "max": 2e-7 * batch, "bit_equal": False} for batch in (1, 7)],
-            "cpu": 3e-6 if device == "cuda" else None,
         },
         "gradients": gradients(scale) if precision == "float32" and backend in GRADIENTS else None,
         "growth": growth(rms, wrong),
@@ -247,12 +282,16 @@ def gate(run: dict, name: str, measured: float | None, limit: float | None, reas
 
 
 def pairs(runs: list[dict]) -> Iterable[dict]:
-    ran = [each for each in runs if each["status"] == "RAN" and each["relative"]["rms"]]
-    for index, a in enumerate(ran):
-        for b in ran[index + 1 :]:
-            if all(a[key] == b[key] for key in ("variant", "precision", "device")):
-                relative = math.hypot(a["relative"]["rms"], b["relative"]["rms"])
-                yield {"a": a["id"], "b": b["id"], "max": 4 * relative, "relative": relative, "top1": COUNT}
+    """Every two runs of a variant at one precision and device, and of one backend across them."""
+    ran = [each for each in runs if each["status"] == "RAN" and each["relative"] and each["relative"]["rms"]]
+    for a, b in combinations(ran, 2):
+        place = all(a[key] == b[key] for key in ("precision", "device"))
+        if a["variant"] == b["variant"] and (place or a["backend"] == b["backend"]):
+            relative = math.hypot(a["relative"]["rms"], b["relative"]["rms"])
+            agree = [each["top1"]["agree"] if each["top1"] else COUNT for each in (a, b)]
+            furthest = max(a["error"]["max"], b["error"]["max"])
+            top1 = COUNT - abs(agree[0] - agree[1])
+            yield {"a": a["id"], "b": b["id"], "max": furthest, "relative": relative, "top1": top1}
 
 
 def distribution(differences: np.ndarray) -> dict:
@@ -263,7 +302,11 @@ def distribution(differences: np.ndarray) -> dict:
 
 
 def agreement(agree: int) -> dict:
-    return {"agree": agree, "count": COUNT, "bound": 3 / COUNT + 1.5 * (1 - agree / COUNT)}
+    return comparison.agreement(agree, COUNT).model_dump()
+
+
+def point(index: int, margins: np.ndarray, deltas: np.ndarray) -> dict:
+    return {"image": IDS[index], "margin": float(margins[index]), "delta": float(deltas[index])}
 
 
 def flip(index: int, margins: np.ndarray, deltas: np.ndarray) -> dict:
@@ -272,9 +315,12 @@ def flip(index: int, margins: np.ndarray, deltas: np.ndarray) -> dict:
     return {**known, "margin": margin, "delta": delta, "explained": margin < 2 * delta}
 
 
-def worst(index: int, differences: np.ndarray, seed: np.random.Generator) -> dict:
-    classes = [int(each) for each in seed.permutation(10)[:6]]
+def worst(index: int, differences: np.ndarray, margins: np.ndarray, seed: np.random.Generator) -> dict:
+    most = int(differences[index].argmax())
+    others = [int(each) for each in seed.permutation(10) if each != most]
+    classes = [*others[:5], most]
     oracle = sorted((float(each) for each in seed.normal(0, SPREAD, 6)), reverse=True)
+    oracle[0] = oracle[1] + float(margins[index])
     found = [logit + float(differences[index, each]) for logit, each in zip(oracle, classes, strict=True)]
     delta = float(differences[index].max())
     return {"image": IDS[index], "delta": delta, "classes": classes, "oracle": oracle, "found": found}
@@ -319,18 +365,25 @@ def _nulled(value: object) -> object:
 CLOSED = {"PASS", "FAIL", "NOT RUN", "RAN", "environment", "device", "memory"}
 """Texts that are not free."""
 
+KNOWN = {"classifier", "features", "flax", *REFERENCE, "cpu", "cuda"}
+"""Texts by which a run is told from others."""
+
 MAPPINGS = {"versions", "facts", "seeds", "references", "runs", "jax"}
 """Fields whose keys are free."""
 
 
-def _poisoned(value: object, key: str = "") -> object:
+def _poisoned(value: object, key: str = "", closed: set[str] = CLOSED) -> object:
     """Every free text with HOSTILE after it; ids the same everywhere."""
     if isinstance(value, dict):
         free = key in MAPPINGS
-        return {_poisoned(name) if free else name: _poisoned(part, name) for name, part in value.items()}
+        return {
+            _poisoned(name, closed=closed) if free else name: _poisoned(part, name, closed)
+            for name, part in value.items()
+        }
     if isinstance(value, list):
-        return [_poisoned(each) for each in value]
-    if not isinstance(value, str) or value in CLOSED:
+        return [_poisoned(each, closed=closed) for each in value]
+    if not isinstance(value, str) or value in closed:
         return value
-    is_id = value.split("/")[1:2] in (["classifier"], ["features"])
-    return "/".join(part + HOSTILE for part in value.split("/")) if is_id else value + HOSTILE
+    parts = value.split("/")
+    is_id = parts[1:2] in (["classifier"], ["features"]) or closed.issuperset(parts)
+    return "/".join(_poisoned(part, closed=closed) for part in parts) if is_id else value + HOSTILE

@@ -56,13 +56,14 @@ def test_the_default_policy_finds_what_the_samples_say(tmp_path, name):
     report = getattr(sample_reports, name)()
     found = gate.gate(written(report, tmp_path / "report.json"))
     assert (found.report.judgement.verdict, found.report.judgement.exit_code) == VERDICTS[name]
-    assert found.changed == ({"flax/classifier/float32/cpu": ("PASS", "FAIL")} if name == "nulls" else {})
+    assert found.changed == {}
     assert found.report.judgement.policy_sha256 == policy.read(None).digest
 
 
 def test_another_policy_makes_another_verdict_of_the_same_numbers(tmp_path, strict):
     runs = [sample_reports.run("transformers", "classifier", scale=9.0), sample_reports.run("onnx", "classifier")]
-    report = sample_reports.report(runs, references={"classifier": {**sample_reports.reference(), "yardstick": 2e-6}})
+    rough = {**sample_reports.reference(), "yardstick": 2e-6, "jax": {}}
+    report = sample_reports.report(runs, references={"classifier": rough})
     path = written(report, tmp_path / "report.json")
     default = gate.gate(path)
     assert default.report.judgement.verdict == "PASS"
@@ -153,9 +154,9 @@ FOREIGN: dict[str, tuple[bytes | Change, str]] = {
     "a text for a number": (lambda report: report["runs"][0].update(ratio="1"), "runs[0].ratio: Input should be"),
     "an error below zero": (lambda report: report["runs"][0]["relative"].update(rms=-1.0), "runs[0].relative.rms"),
     "fewer than no NaN": (lambda report: report["runs"][0].update(nonfinite=-1), "runs[0].nonfinite"),
-    "a run twice": (lambda report: report["runs"].append(report["runs"][0]), "is there 2 times"),
+    "a run twice": (lambda report: report["runs"].append(report["runs"][0]), "is there more than once"),
     "a run by another name": (lambda report: report["runs"][0].update(backend="x"), "is another than its fields say"),
-    "no reference": (lambda report: report["references"].clear(), "has no reference 'classifier'"),
+    "no reference": (lambda report: report["references"].clear(), "has no reference"),
     "no gradient": (lambda report: report["runs"][3]["gradients"].update(parts=[]), "has gradients of nothing"),
     "no verdict": (lambda report: report["judgement"]["runs"].popitem(), "is either not judged or not there"),
     "a hostile key": (lambda report: report["judgement"]["runs"].update({"\x1b[31m\n": "PASS"}), "\\x1b[31m\\n"),

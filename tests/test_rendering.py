@@ -62,7 +62,7 @@ def test_the_summary_says_what_counts(samples):
     assert "**FAIL** 620×" in text
     assert "**NOT RUN**" in text
     assert "2 of 21 runs failed, 1 did not run; 4 gates not passed" in text
-    assert re.search(r"Flips\*\*: 15 in 20 runs, 0 unexplained; at most 2 of 64 images, .* fewer than 9.4 % of", text)
+    assert re.search(r"Flips\*\*: 15 in 20 runs, 0 unexplained; at most 2 of 64 images, .* fewer than 9.5 % of", text)
     assert "`bbbbbbbbbbbb`" in text
 
 

@@ -16,7 +16,7 @@ from vitport import artifacts as listed
 from vitport import jobs
 from vitport import verify as verification
 from vitport.errors import CheckpointError
-from vitport.parity import report_schema, run_schema
+from vitport.parity import report_file, run_schema
 from vitport.parity.report_schema import Report
 
 ONNX = "onnx.classifier.float32.cpu"
@@ -50,7 +50,7 @@ def verify(artifacts: Path, cache: Path, tmp_path: Path):
         done = convert(DIGITS, *given, verb="verify", **settings)
         assert done.returncode == code, done.stderr + done.stdout
         path = folder / "report.json"
-        report = report_schema.parse(json.loads(path.read_text()), str(path)) if path.exists() else None
+        report = report_file.read(path) if path.exists() else None
         assert report is None or report.judgement.exit_code == code
         return report, done.stdout + done.stderr
 

@@ -1,12 +1,11 @@
 """A report as a file that a stranger may have written: read strictly, its parts held to what the others say."""
 
-from collections import Counter
-from collections.abc import Iterator
 from pathlib import Path
 
 from vitport import strict_json
 from vitport.errors import AssetError
-from vitport.fields import shortened, shown
+from vitport.fields import shown
+from vitport.parity.contradictions import contradiction
 from vitport.parity.report_schema import Report, parse
 
 MAX_BYTES = 100_000_000
@@ -31,26 +30,10 @@ def read(path: Path) -> Report:
     if _deeper_than(DEEPEST, document):
         raise AssetError(f"{name} is no report: it is nested too deeply")
     report = parse(document, name)
-    for contradiction in contradictions(report):
-        raise AssetError(f"{name} contradicts itself: {contradiction}")
+    found = contradiction(report)
+    if found:
+        raise AssetError(f"{name} contradicts itself: {found}")
     return report
-
-
-def contradictions(report: Report) -> Iterator[str]:
-    """What is said in two places, and otherwise in each."""
-    runs = {run.id for run in report.runs}
-    for name, count in Counter(run.id for run in report.runs).items():
-        if count > 1:
-            yield f"the run {_quoted(name)} is there {count} times"
-    for run in report.runs:
-        if run.id != f"{run.backend}/{run.variant}/{run.precision}/{run.device}":
-            yield f"the run {_quoted(run.id)} is another than its fields say"
-        if run.status == "RAN" and run.variant not in report.references:
-            yield f"the run {_quoted(run.id)} has no reference {_quoted(run.variant)}"
-        if run.gradients and not run.gradients.parts:
-            yield f"the run {_quoted(run.id)} has gradients of nothing"
-    for name in report.judgement.runs.keys() ^ runs:
-        yield f"the run {_quoted(name)} is either not judged or not there"
 
 
 def _deeper_than(depth: int, value: object) -> bool:
@@ -60,7 +43,3 @@ def _deeper_than(depth: int, value: object) -> bool:
         parts = [each.values() if isinstance(each, dict) else each for each in level if isinstance(each, dict | list)]
         level = [member for part in parts for member in part if isinstance(member, dict | list)]
     return bool(level)
-
-
-def _quoted(name: str) -> str:
-    return ascii(shortened(name))
