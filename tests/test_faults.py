@@ -8,7 +8,8 @@ from vitport.architectures import Architecture, forward
 from vitport.arrays import Logits, shortened, tf32
 from vitport.backends import foreign, jax, onnx, tensorflow, torch
 from vitport.backends import numpy as backend
-from vitport.faults import FAULTS, Fault, Planted
+from vitport.faults import FAULTS, Fault, Planted, folders, saboteur, tampering
+from vitport.faults.slips import SLIPS
 
 CASES = {**small.ARCHITECTURES}
 
@@ -86,6 +87,12 @@ def test_places_are_of_the_architecture(case: str) -> None:
         for place in fault.places(architecture):
             assert "{" not in fault.at(place).sentence
             fault.at(place).weights(small.case(case).params)
+
+
+def test_no_two_faults_of_any_kind_have_one_name() -> None:
+    """`--fault` names them all, and results are kept by name."""
+    names = [*FAULTS, *SLIPS, *folders.SENTENCES, *saboteur.HARMS, *tampering.HARMS]
+    assert sorted(set(names)) == sorted(names)
 
 
 def test_every_row_changes_one_thing() -> None:

@@ -363,12 +363,12 @@ def assert_steps_are_the_oracles(path: Path) -> None:
         np.testing.assert_allclose(tap, PLAIN.oracle[name], atol=1e-4, rtol=0, err_msg=name)
 
 
-@pytest.mark.parametrize("fault", ["unit_range_taken", "byte_range_taken", "probabilities"])
+@pytest.mark.parametrize("fault", ["unit_range_taken", "byte_range_taken", "softmax_inside"])
 def test_what_a_port_does_beside_the_model_is_named(artifacts, tmp_path: Path, fault: str) -> None:
     """Files for servers normalise pictures and return probabilities."""
 
     def change(model: onnx.ModelProto) -> None:
-        if fault == "probabilities":
+        if fault == "softmax_inside":
             (port,) = model.graph.output
             model.graph.node.append(helper.make_node("Softmax", [port.name], ["chances"], axis=1))
             port.CopyFrom(helper.make_tensor_value_info("chances", TensorProto.FLOAT, ["n", 7]))

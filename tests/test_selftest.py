@@ -45,7 +45,7 @@ def test_faults_of_an_artifact_are_caught_by_the_gates_that_are_for_them() -> No
     assert by["gelu_erf"] == ["semantic", "numeric"]
     assert by["nan_output"][0] == "nonfinite"
     assert "repeat" in by["unsteady"]
-    assert (by["class_missing"], by["elsewhere"]) == (["shape"], ["environment"])
+    assert (by["class_missing"], by["elsewhere"]) == (["shape"], ["device"])
 
 
 @pytest.mark.parametrize("backend", ["onnx", "timm", "transformers"])

@@ -14,9 +14,8 @@ from runs import DIGITS, assert_none_survives, convert, succeed
 
 from vitport import artifacts as listed
 from vitport import jobs
-from vitport import verify as verification
 from vitport.errors import CheckpointError
-from vitport.parity import report_file, run_schema
+from vitport.parity import held_artifacts, references, report_file, run_schema
 from vitport.parity.report_schema import Report
 
 ONNX = "onnx.classifier.float32.cpu"
@@ -60,10 +59,10 @@ def verify(artifacts: Path, cache: Path, tmp_path: Path):
 @pytest.mark.parametrize("value", [np.nan, np.inf])
 def test_a_yardstick_that_is_no_number_is_the_checkpoint_s_fault(value: float) -> None:
     draws, truth = np.ones((3, 2, 4), np.float32), np.zeros((5, 4))
-    assert verification._good(draws, truth, "logits") == 1.0
+    assert references._good(draws, truth, "logits") == 1.0
     draws[2, 1, 3] = value
     with pytest.raises(CheckpointError, match="the logits of this checkpoint are NaN or infinite in float32"):
-        verification._good(draws, truth, "logits")
+        references._good(draws, truth, "logits")
 
 
 def of(report: Report, run: str) -> run_schema.Run:
@@ -315,7 +314,7 @@ def relist(out: Path) -> None:
 
 def test_artifacts_are_held_while_they_run(tmp_path) -> None:
     descriptor = os.open(tmp_path, os.O_RDONLY)
-    with verification._held(tmp_path, lambda name, text: None), pytest.raises(BlockingIOError):
+    with held_artifacts.held(tmp_path, lambda name, text: None), pytest.raises(BlockingIOError):
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
     fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
     os.close(descriptor)

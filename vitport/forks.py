@@ -65,8 +65,7 @@ def guarded(task: Callable[[], dict], result: Path) -> int:
         _leave(result, task())
     except VitportError as error:
         _trace(error)
-        kind = error.kind if isinstance(error, _Failed) else type(error).__name__
-        _leave(result, {"error": str(error), "exit_code": error.exit_code, "kind": kind})
+        _leave(result, left_by(error))
         return error.exit_code
     except OSError as error:
         _trace(error)
@@ -82,6 +81,12 @@ def guarded(task: Callable[[], dict], result: Path) -> int:
         _leave(result, {"error": sentence, "exit_code": kind.exit_code, "kind": kind.__name__})
         return kind.exit_code
     return 0
+
+
+def left_by(error: VitportError) -> dict:
+    """What an error is in a child's result; of a fork's, what the fork left."""
+    kind = error.kind if isinstance(error, _Failed) else type(error).__name__
+    return {"error": str(error), "exit_code": error.exit_code, "kind": kind}
 
 
 def _trace(error: Exception) -> None:

@@ -19,18 +19,20 @@ from vitport.backend_table import BACKENDS
 from vitport.errors import AssetError, CheckpointError, UsageError
 from vitport.formats import ORACLE_PACKAGES, require
 from vitport.jobs import Watch
-from vitport.parity import golden_file, image_sets, policy
+from vitport.parity import golden_file, held_artifacts, image_sets, policy
 from vitport.parity.assembling import Case, Outcome, report_of
+from vitport.parity.attempts import attempt
 from vitport.parity.bench import Bench
 from vitport.parity.comparison import Truth, number
 from vitport.parity.golden_file import Answers, Golden
 from vitport.parity.judging import judged
 from vitport.parity.outputs_store import Store
+from vitport.parity.references import references
 from vitport.parity.report_schema import File, Report, Spread
 from vitport.parity.run_report import did_not_run
 from vitport.parity.run_schema import Run
 from vitport.parity.trials import Asked, Trial, plan
-from vitport.verify import TIMEOUT, attempt, references, whole
+from vitport.verify import TIMEOUT
 
 UNMEASURED = ("weights", "labels", "preprocessing", "semantic", "gradients", "semantic_gradients")
 """Gates on what is held to the checkpoint, or to Flax, and not to answers alone."""
@@ -91,7 +93,7 @@ def check_golden(request: Request, watch: Watch) -> Report:
     port = manifest.read(request.manifest)
     golden = golden_file.of(port.name, request.path)
     out = request.artifacts or artifacts.home(port.name)
-    listed = _belonging(whole(out, watch), golden, out)
+    listed = _belonging(held_artifacts.whole(out, watch), golden, out)
     port = manifest.with_resolution(port, golden.resolution)
     trials = _trials(request, golden, listed, out)
     with temporary.folder() as folder:

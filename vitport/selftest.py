@@ -14,7 +14,7 @@ from pathlib import Path
 
 import numpy as np
 
-from vitport import assets, check, checkpoint, convert, images, jobs, lock, manifest, metrics, temporary, verify
+from vitport import assets, check, checkpoint, convert, images, jobs, lock, manifest, metrics, temporary
 from vitport.architectures import forward
 from vitport.backend_table import BACKENDS
 from vitport.backends.foreign import words
@@ -32,6 +32,7 @@ from vitport.parity import image_sets, judging, policy
 from vitport.parity.bench import Bench, Errand, Result
 from vitport.parity.comparison import Truth, number
 from vitport.parity.outputs_store import Store
+from vitport.parity.references import references
 from vitport.parity.report_schema import Judgement, Report, Spread
 from vitport.parity.run_report import did_not_run, ran
 from vitport.parity.run_schema import Run
@@ -174,7 +175,7 @@ class _Lab:
         facts = (port.architecture, self._asset, scratch, pictures, scratch / "fixed.npy", store, watch)
         self._bench = Bench(*facts, TIMEOUT)
         self._careless = Bench(*facts, PATIENCE, "vitport.faults.saboteur")
-        truths, spreads = verify.references(self._bench, (VARIANT,))
+        truths, spreads = references(self._bench, (VARIANT,))
         self._truth: Truth = truths[VARIANT]
         self._spread: Spread = spreads[VARIANT]
         self._rules = policy.without(policy.read(), UNMEASURED, "gradients")

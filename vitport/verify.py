@@ -6,38 +6,34 @@ first backend starts.
 """
 
 from collections.abc import Callable, Sequence
-from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
-from vitport import artifacts, assets, bisect, check, images, lock, manifest, rendering, temporary
-from vitport.architectures import TAPS
+from vitport import artifacts, assets, bisect, images, lock, manifest, rendering, temporary
 from vitport.assets import Asset
-from vitport.backend_table import BACKENDS
-from vitport.errors import AssetError, BackendError, CheckpointError, EnvironmentFault, UsageError, VitportError
+from vitport.errors import AssetError, UsageError
 from vitport.formats import ORACLE_PACKAGES, require
 from vitport.jobs import Watch
 from vitport.manifest import Manifest
-from vitport.metrics import error, worst_rms
-from vitport.parity import golden_file, image_sets, judged_ports, policy
+from vitport.metrics import error
+from vitport.parity import golden_file, held_artifacts, image_sets, judged_ports, policy
 from vitport.parity.assembling import Case, Outcome, report_of
-from vitport.parity.bench import Bench, Errand, Result
-from vitport.parity.comparison import Truth, number
+from vitport.parity.attempts import attempt
+from vitport.parity.bench import Bench
+from vitport.parity.comparison import Truth
 from vitport.parity.diagnosis import diagnosed
 from vitport.parity.image_sets import ImageSet
 from vitport.parity.judged_ports import Port
 from vitport.parity.judging import judged
 from vitport.parity.outputs_store import Store
-from vitport.parity.report_schema import File, Report, Spread
-from vitport.parity.trials import Asked, Trial, plan
+from vitport.parity.references import references
+from vitport.parity.report_schema import File, Report
+from vitport.parity.trials import Asked, plan
 
 TIMEOUT = 1800.0
 """Seconds that one backend may take."""
-
-MEASURES = ("noise", "weights", "labels", "preprocessing", "semantic", "gradients")
-"""What is measured of a backend beside its outputs, once, in float32."""
 
 GOLDEN_LIMIT = 1e-6
 """RMS difference of golden outputs, rounded to float32, from the oracle, relative to the spread, at most."""
@@ -90,24 +86,18 @@ def verify(request: Request, watch: Watch, fetched: assets.Progress | None = Non
     if folder.resolve().is_relative_to(out.resolve()):
         raise UsageError(f"a report in {folder} would be among the artifacts, which `vitport check` does not allow")
     busy = f"waiting for another vitport to finish with {folder}"
-    with rendering.prepared(folder, lambda: watch("report", busy)), _held(out, watch):
+    with rendering.prepared(folder, lambda: watch("report", busy)), held_artifacts.held(out, watch):
         report = _verified(port, rules, out, request, watch, fetched)
         watch("report", f"writing {folder}")
         rendering.write(report, folder)
     return report, folder
 
 
-def _held(out: Path, watch: Watch) -> AbstractContextManager:
-    """Keeps `convert` out of the artifacts while they are run: what is hashed is what runs."""
-    busy = f"waiting for another vitport to finish with {out}"
-    return check.shared(out, lambda: watch("artifacts", busy))
-
-
 def _verified(
     port: Manifest, rules: policy.Policy, out: Path, request: Request, watch: Watch, fetched: assets.Progress | None
 ) -> Report:
     """Every number, judged, and what failed looked into."""
-    listed = whole(out, watch)
+    listed = held_artifacts.whole(out, watch)
     if listed is None and (request.artifacts or not (request.backends or request.ports)):
         raise UsageError(
             f"{out} holds no {artifacts.LISTING}; make it first: vitport convert {port.name} --out {out}, or name "
@@ -161,26 +151,6 @@ def _suspicion(request: Request) -> bisect.Request:
     return bisect.Request(**{name: getattr(request, name) for name in shared})
 
 
-def whole(out: Path, watch: Watch) -> dict | None:
-    """The list of the artifacts, after every byte of them was hashed; None where there is none.
-
-    Raises AssetError where a byte is another than the list says.
-    """
-    if not (out / artifacts.LISTING).exists():
-        return None
-    watch("artifacts", f"hashing {out}")
-    busy = f"waiting for another vitport to finish with {out}"
-    verdict = check.folder(out, None, lambda: watch("artifacts", busy), lambda done, total: None)
-    if verdict.findings:
-        first = verdict.findings[0]
-        raise AssetError(
-            f"{out} is not what its list says: {first.path}: expected {first.expected}, found {first.found}; "
-            f"{len(verdict.findings)} in all, see: vitport check {out}"
-        )
-    watch("artifacts", "done")
-    return artifacts.read(out)
-
-
 def _checkpoint(
     port: Manifest, listed: dict | None, request: Request, watch: Watch, fetched: assets.Progress | None
 ) -> Asset:
@@ -230,66 +200,3 @@ def _pictures(port: Manifest, request: Request, scratch: Path, watch: Watch) -> 
 def _sparingly(tell: Callable[[int, int], None]) -> Callable[[int, int], None]:
     """A hundred times at most."""
     return lambda done, total: tell(done, total) if done == total or done % max(total // 100, 1) == 0 else None
-
-
-def references(bench: Bench, variants: Sequence[str], tf32: bool = False) -> tuple[dict[str, Truth], dict[str, Spread]]:
-    """What each variant is judged by. tf32: whether a reference for TensorFloat-32 is needed.
-
-    Raises the oracle's error: without it there is no verdict.
-    """
-    oracle = bench.run(Errand("oracle", "reference"))
-    standard = bench.run(Errand("yardstick", "standard", {"tf32": tf32}))
-    found = {variant: _reference(bench, oracle, standard, variant) for variant in variants}
-    return {name: truth for name, (truth, _) in found.items()}, {name: each for name, (_, each) in found.items()}
-
-
-def _reference(bench: Bench, oracle: Result, standard: Result, variant: str) -> tuple[Truth, Spread]:
-    tap = TAPS[variant]
-    outputs, fixed = oracle.arrays[f"images/{tap}"], oracle.arrays[f"fixed/{tap}"]
-    if not (np.isfinite(outputs).all() and np.isfinite(fixed).all()):
-        raise CheckpointError(f"the weights are finite, but the {tap} that the oracle makes of them are not")
-    definition = error(standard.arrays[f"float64/{tap}"], fixed).relative
-    labels = None if bench.pictures.labels is None else np.asarray(bench.pictures.labels)
-    truth = Truth(outputs, bench.pictures.ids, labels, variant == "classifier", fixed)
-    numbers = {"spread": truth.spread, "definition": definition}
-    for name, key in (("yardstick", f"float32/{tap}"), ("tf32", f"tf32/{tap}")):
-        if key in standard.arrays:
-            numbers[name] = _good(standard.arrays[key], outputs, tap) / truth.spread
-    return truth, Spread(**{name: number(value) for name, value in numbers.items()}, jax={})
-
-
-def _good(draws: np.ndarray, outputs: np.ndarray, tap: str) -> float:
-    """RMS error of the worst of NumPy's draws, (draws, n, width), on the first n images. Raises CheckpointError."""
-    worst = worst_rms(draws, outputs[: draws.shape[1]])
-    if not np.isfinite(worst):
-        raise CheckpointError(f"the {tap} of this checkpoint are NaN or infinite in float32, even in NumPy")
-    return worst
-
-
-def attempt(
-    bench: Bench, trial: Trial, sizes: Sequence[int], measures: Sequence[str] = MEASURES, labels: Sequence[str] = ()
-) -> Result | VitportError:
-    """Runs a trial, or takes its outputs from an earlier run; the error where it can't be run.
-
-    sizes: images at a time, then the other sizes that are tried. measures: of a thorough trial.
-    labels: names of the classes, where the manifest has them.
-    """
-    if trial.impossible:
-        return trial.impossible
-    facts = {
-        "backend": trial.backend,
-        "variant": trial.variant,
-        "precision": trial.precision,
-        "port": trial.port,
-        "measures": list(measures) if trial.thorough else [],
-        "labels": list(labels),
-        "batch": sizes[0],
-        "batches": list(sizes[1:]),
-        "subject": trial.sha256,
-    }
-    row = BACKENDS[trial.backend]
-    errand = Errand(trial.id, "measure", facts, {"folder": str(trial.folder or "")}, trial.device)
-    try:
-        return bench.run(errand, gradients=row.gradients and "gradients" in facts["measures"] and not trial.port)
-    except (BackendError, EnvironmentFault, AssetError, CheckpointError) as problem:
-        return problem

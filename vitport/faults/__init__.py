@@ -156,7 +156,7 @@ def _rows() -> Iterator[Fault]:
     tanh = "the tanh of the pre-logits is missing"
     yield _operations("tanh_missing", tanh, operations.tanh_missing, places=_with_pre_logits)
     softmax = "a softmax is in the model, whose outputs are probabilities"
-    yield _operations("probabilities", softmax, operations.probabilities, backends=("numpy",))
+    yield _operations("softmax_inside", softmax, operations.softmax_inside, backends=("numpy",))
     erratic = {"backends": ("numpy",), "erratic": True}
     rounded = "products are TensorFloat-32: operands rounded to 10 bits"
     yield _operations("tf32", rounded, operations.tf32_on(rounding=True), **erratic)

@@ -29,7 +29,7 @@ def tanh_missing(ops: type, foreign: Any) -> type:
     return _with(ops, tanh=lambda self, x: x)
 
 
-def probabilities(ops: type, foreign: Any) -> type:
+def softmax_inside(ops: type, foreign: Any) -> type:
     """A softmax after the head, as a server's model has it: NumPy's operations only."""
 
     def tap(self: Any, name: str, x: Any) -> Any:

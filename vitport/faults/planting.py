@@ -24,8 +24,8 @@ from vitport.backends.foreign import words
 from vitport.devices import Runner
 from vitport.errors import VitportError
 from vitport.faults import CONTROL, FAULTS, Planted, folders
-from vitport.faults.slips import SLIPS, Infer
-from vitport.forks import forked
+from vitport.faults.slips import SLIPS, Infer, Slip
+from vitport.forks import forked, left_by
 from vitport.formats import Export
 from vitport.job_arguments import model_of, say
 from vitport.parity import measuring
@@ -59,7 +59,9 @@ def names(backend: str, architecture: Architecture) -> list[str]:
     operations = [fault.name for fault in placed if fault.operations and _takes(backend, fault.name)]
     leaves = [fault.name for fault in placed if fault.weights and fault.name in FEW.get(backend, FAULTS)]
     said = folders.names(backend, architecture)
-    return [CONTROL, *operations, *leaves, *said, *(fault.name for fault in placed if fault.images), *SLIPS]
+    images = [fault.name for fault in placed if fault.images]
+    slips = [slip.name for slip in SLIPS.values() if backend in (slip.backends or BACKENDS)]
+    return [CONTROL, *operations, *leaves, *said, *images, *slips]
 
 
 def _takes(backend: str, fault: str) -> bool:
@@ -97,14 +99,16 @@ def _attempt(job: dict, name: str) -> dict:
     try:
         return forked(lambda: _measured(job, name), Path(f"{job['result']}.{name}"))
     except VitportError as error:
-        return {"error": str(error), "exit_code": error.exit_code}
+        return left_by(error)
 
 
 def _measured(job: dict, name: str) -> dict:
     architecture, params = model_of(job)
     planted = FAULTS[name].typical(architecture) if name in FAULTS else None
-    if name in SLIPS or (planted and planted.fault.images):
-        return _answered(job, name, SLIPS[name].change if name in SLIPS else _fed(planted.images))
+    if planted and planted.fault.images:
+        return _answered(job, Slip(name, planted.sentence, _fed(planted.images)))
+    if name in SLIPS:
+        return _answered(job, SLIPS[name])
     folder = _folder(job, name)
     if planted:
         _sabotage(job["backend"], planted)
@@ -118,11 +122,11 @@ def _measured(job: dict, name: str) -> dict:
     return _measure(job, folder, f"{folder}.npz", job["measures"])
 
 
-def _answered(job: dict, name: str, change: Callable[[Infer], Infer]) -> dict:
+def _answered(job: dict, slip: Slip) -> dict:
     """The control's artifact, answering otherwise."""
     right = json.loads(Path(f"{job['result']}.{CONTROL}").read_text())
-    _wrap(runners.module(job["backend"]), change)
-    outputs = f"{_folder(job, name)}.npz"
+    _wrap(runners.module(job["backend"]), slip)
+    outputs = f"{_folder(job, slip.name)}.npz"
     measures = [measure for measure in job["measures"] if measure not in OF_ARTIFACTS]
     measured = _measure(job, _folder(job, CONTROL), outputs, measures)
     with np.load(outputs) as found, np.load(right["outputs"]) as control:
@@ -164,16 +168,17 @@ def _sabotage(backend: str, planted: Planted) -> None:
         flax.own = lambda subject: planted.weights(own(subject))
 
 
-def _wrap(module: ModuleType, change: Callable[[Infer], Infer]) -> None:
-    """Makes a backend answer otherwise."""
-    right = module.open
+def _wrap(module: ModuleType, slip: Slip) -> None:
+    """Makes the runners that a backend's function returns, one or a list, answer otherwise."""
+    right = getattr(module, slip.way)
 
-    def wrong(*arguments: object) -> Runner:
-        runner = right(*arguments)
-        runner.infer = change(runner.infer)
-        return runner
+    def wrong(*arguments: object) -> Runner | list[Runner]:
+        found = right(*arguments)
+        for runner in found if isinstance(found, list) else [found]:
+            runner.infer = slip.change(runner.infer)
+        return found
 
-    module.open = wrong
+    setattr(module, slip.way, wrong)
 
 
 worker.TASKS["plant"] = plant

@@ -13,11 +13,16 @@ Infer = Callable[[Images], tuple[Logits, str]]
 
 @dataclass(frozen=True, slots=True)
 class Slip:
-    """A fault of a run: of what a backend answers, whatever its artifact is."""
+    """A fault of a run: of what a backend answers, whatever its artifact is.
+
+    way: what of the backend's module gives the runners that answer so. backends: that have it; empty means all.
+    """
 
     name: str
     sentence: str
     change: Callable[[Infer], Infer]
+    way: str = "open"
+    backends: tuple[str, ...] = ()
 
 
 def _of_outputs(change: Callable[[Logits], Logits]) -> Callable[[Infer], Infer]:
@@ -39,6 +44,10 @@ def _one_nan(outputs: Logits) -> Logits:
 def _leaking(outputs: Logits) -> Logits:
     """Images of a batch see each other."""
     return outputs + np.float32(1e-3) * (outputs.mean(axis=0) - outputs)
+
+
+def _larger(outputs: Logits) -> Logits:
+    return outputs * np.float32(1.001)
 
 
 def _unsteady(infer: Infer) -> Infer:
@@ -73,6 +82,13 @@ SLIPS = MappingProxyType(
             Slip("leaking_batch", "images of a batch see each other", _of_outputs(_leaking)),
             Slip("unsteady", "a repeated run gives other outputs", _unsteady),
             Slip("elsewhere", "it was computed on another device", _elsewhere),
+            Slip(
+                "call_otherwise",
+                "a call gives other outputs than the signature",
+                _of_outputs(_larger),
+                way="ways",
+                backends=("saved_model",),
+            ),
         )
     }
 )
