@@ -44,9 +44,9 @@ def artifacts(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     return folders
 
 
-def run(path: Path, variant: str = "classifier") -> Logits:
-    """As `verify` runs a port."""
-    subject = Subject(PLAIN.architecture, variant, path, PLAIN.params, port=True)
+def run(path: Path, variant: str = "classifier", port: bool = True) -> Logits:
+    """As `verify` runs a port, or an artifact."""
+    subject = Subject(PLAIN.architecture, variant, path, PLAIN.params, port=port)
     return runners.module(runners.kind(path)).open(subject, "cpu", "float32")(PLAIN.images)
 
 
@@ -188,8 +188,10 @@ def test_a_graph_that_reaches_out_is_refused_before_it_runs(tmp_path: Path, op: 
             return {"logits": tf.cond(tf.reduce_sum(logits) > -1e9, reach, lambda: logits)}
         return {"logits": reach()}
 
-    with pytest.raises(AssetError, match=f"operations that no ViT needs and that touch this machine: {op}"):
-        run(save(tmp_path / "port", (None, 20, 20, 3), spy))
+    path = save(tmp_path / "port", (None, 20, 20, 3), spy)
+    for port in (True, False):
+        with pytest.raises(AssetError, match=f"operations that no ViT needs and that touch this machine: {op}"):
+            run(path, port=port)
     assert not list(tmp_path.glob("written*"))
 
 

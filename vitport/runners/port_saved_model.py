@@ -5,14 +5,12 @@ from typing import Any
 
 import numpy as np
 import tensorflow as tf
-from google.protobuf.message import DecodeError
-from tensorflow.core.protobuf.saved_model_pb2 import SavedModel
 
 from vitport.arrays import Images, Logits
 from vitport.devices import Runner
 from vitport.errors import AssetError
 from vitport.formats import saved_model
-from vitport.runners import Subject, ports, saved_model_operations
+from vitport.runners import Subject, ports
 
 SERVING = "serving_default"
 
@@ -39,7 +37,6 @@ def opened(subject: Subject, device: str) -> tuple[Any, str, dict[str, tuple[int
     `serve` is `serving_default`, or the only signature. Raises AssetError, with what there is.
     """
     path = subject.folder
-    _refuse_files(path)
     model = saved_model.read(path, device)
     serve = _signature(model, path)
     serve.model = model  # a signature does not keep its variables alive
@@ -69,13 +66,3 @@ def _signature(model: Any, path: Path) -> Any:
     if SERVING not in signatures and len(signatures) != 1:
         raise AssetError(f"{path} has the signatures {sorted(signatures)}, and none is {SERVING}")
     return signatures.get(SERVING) or next(iter(signatures.values()))
-
-
-def _refuse_files(folder: Path) -> None:
-    """Raises AssetError for a graph that reaches out of itself: to files, the console, Python, other machines."""
-    try:
-        saved = SavedModel.FromString((folder / "saved_model.pb").read_bytes())
-    except DecodeError as error:
-        raise AssetError(f"{folder} is no SavedModel: {error}") from error
-    if found := saved_model_operations.reaching_out(saved):
-        raise AssetError(f"{folder} has operations that no ViT needs and that touch this machine: {', '.join(found)}")

@@ -13,7 +13,17 @@ from vitport.backends import tensorflow
 from vitport.devices import Runner, gpu_memory
 from vitport.formats import saved_model
 from vitport.parity.loss import slope
-from vitport.runners import Subject, matching, own, port_saved_model, ports, precision_of, require, saved_model_double
+from vitport.runners import (
+    Subject,
+    matching,
+    own,
+    port_saved_model,
+    ports,
+    precision_of,
+    require,
+    saved_model_double,
+    saved_model_operations,
+)
 
 expected = own
 
@@ -21,8 +31,9 @@ VERSIONS = {"tensorflow": tf.__version__}
 
 
 def open(subject: Subject, device: str, precision: str) -> Runner:
-    """Ready to run."""
+    """Ready to run. Raises AssetError where a graph would touch this machine: artifacts may come from anywhere."""
     require("saved_model", device, precision)
+    saved_model_operations.require_harmless(subject.folder)
     loaded = port_saved_model.load(subject, device) if subject.port else saved_model.load(subject.folder, device)
     tf.config.experimental.enable_tensor_float_32_execution(precision == "tf32")
     dtypes = {variable.dtype.name for variable in loaded.infer.leaves}

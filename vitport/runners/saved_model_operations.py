@@ -8,7 +8,9 @@ every function is looked at that is not theirs alone.
 
 import re
 from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path
 
+from google.protobuf.message import DecodeError
 from tensorflow.core.framework.attr_value_pb2 import AttrValue
 from tensorflow.core.framework.function_pb2 import FunctionDef
 from tensorflow.core.framework.node_def_pb2 import NodeDef
@@ -16,6 +18,8 @@ from tensorflow.core.framework.variable_pb2 import VariableDef
 from tensorflow.core.protobuf.meta_graph_pb2 import MetaGraphDef, TensorInfo
 from tensorflow.core.protobuf.saved_model_pb2 import SavedModel
 from tensorflow.python.framework import op_def_registry
+
+from vitport.errors import AssetError
 
 OUTSIDE = re.compile("File|Dataset|Summary|Reader|Print|PyFunc|Debug|Save|Restore|Checkpoint|Sharded|Remote|Rpc")
 """In the name of an operation: of files, of the console, of Python, of other machines."""
@@ -47,6 +51,16 @@ LOCAL = "local_variables"
 
 CHOSEN = "api_implements"
 """An attribute of functions: one may run in the place of another that has the same."""
+
+
+def require_harmless(folder: Path) -> None:
+    """Raises AssetError for a graph that reaches out of itself: to files, the console, Python, other machines."""
+    try:
+        saved = SavedModel.FromString((folder / "saved_model.pb").read_bytes())
+    except (OSError, DecodeError) as error:
+        raise AssetError(f"{folder} is no SavedModel: {error}") from error
+    if found := reaching_out(saved):
+        raise AssetError(f"{folder} has operations that no ViT needs and that touch this machine: {', '.join(found)}")
 
 
 def reaching_out(saved: SavedModel) -> list[str]:
