@@ -8,6 +8,7 @@ import signal
 import stat
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -73,6 +74,44 @@ def test_a_fingerprint_sees_what_links_lead_to(tmp_path):
     assert artifacts.fingerprint(model) == artifacts.fingerprint(plain)
     blob.write_text("others")
     assert artifacts.fingerprint(model) != artifacts.fingerprint(plain)
+
+
+def swapped(file: Path) -> None:
+    aside = file.rename(file.with_name("aside"))
+    file.write_text("other")
+    file.unlink()
+    aside.rename(file)
+
+
+def rewritten(file: Path) -> None:
+    text, times = file.read_text(), (file.stat().st_atime_ns, file.stat().st_mtime_ns)
+    file.write_text("other")
+    file.write_text(text)
+    os.utime(file, ns=times)
+
+
+def linked_elsewhere(file: Path) -> None:
+    target = file.readlink()
+    file.unlink()
+    file.symlink_to(target)
+
+
+@pytest.mark.parametrize("change", [swapped, rewritten, linked_elsewhere])
+def test_a_change_that_is_taken_back_leaves_marks(tmp_path, change) -> None:
+    (tmp_path / "blob").write_text("weights")
+    folder = tmp_path / "model"
+    folder.mkdir()
+    file = folder / "model.onnx"
+    if change is linked_elsewhere:
+        file.symlink_to(tmp_path / "blob")
+    else:
+        file.write_text("weights")
+    before, marks = artifacts.fingerprint(folder), artifacts.marks(folder)
+    assert artifacts.marks(folder) == marks
+    time.sleep(0.02)  # a kernel's clock for files ticks a hundred times a second
+    change(file)
+    assert artifacts.fingerprint(folder) == before
+    assert artifacts.marks(folder) != marks
 
 
 def test_folders_in_a_circle_have_no_fingerprint(tmp_path):

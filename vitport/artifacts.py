@@ -61,16 +61,29 @@ def fingerprint(path: Path) -> str:
 
     Files behind links count, as Hugging Face's cache has nothing else. Raises AssetError for folders in a circle.
     """
-    return digest(_listed(path, _behind_links(path, ()))) if path.is_dir() else sha256(path)
+    if not path.is_dir():
+        return sha256(path)
+    return digest(_listed(path, (found for found in _behind_links(path, ()) if found.is_file())))
+
+
+def marks(path: Path) -> tuple[tuple[int, ...], ...]:
+    """What the file system notes of all that a framework finds there: a change shows, even one that was taken back.
+
+    Of every file, folder and link: which one it is, its size, when it was written, and when it was changed or renamed.
+    """
+    places = [path, *sorted(_behind_links(path, ()))] if path.is_dir() else [path]
+    found = [entry for place in places for entry in (place.lstat(), place.stat())]
+    return tuple((entry.st_dev, entry.st_ino, entry.st_size, entry.st_mtime_ns, entry.st_ctime_ns) for entry in found)
 
 
 def _behind_links(folder: Path, above: tuple[str, ...]) -> Iterator[Path]:
-    """Every file that is found from `folder`. above: real paths of the folders that lead there."""
+    """Every file and folder that is found from `folder`. above: real paths of the folders that lead there."""
     here = os.path.realpath(folder)
     if here in above:
         raise AssetError(f"{folder} is a link to a folder that it lies in")
     for path in folder.iterdir():
         if path.is_dir():
+            yield path
             yield from _behind_links(path, (*above, here))
         elif path.is_file():
             yield path

@@ -128,9 +128,10 @@ class Bench:
             **places,
         }
         job = Job(name, errand.task, arguments, errand.device, alone=True, program=self.program)
-        started = time.monotonic()
+        started, before = time.monotonic(), _marks(errand)
         value = jobs.run([job], self.scratch, lambda _, text: self.watch(errand.name, text), self.timeout)[name]
         self._believe(errand, value, nonce, outputs)
+        _require_unchanged(errand, before)
         return {**value, "wall": time.monotonic() - started, "outputs": str(outputs)}
 
     def _believe(self, errand: Errand, value: dict, nonce: str, outputs: Path) -> None:
@@ -142,6 +143,15 @@ class Bench:
             raise Untrusted("fed", f"{errand.name} was fed other images: {fed}, not {self.pictures.sha256}")
         if not outputs.is_file() or artifacts.sha256(outputs) != value.get("sha256"):
             raise Untrusted("stale", f"{errand.name} left other outputs than it says")
-        folder = errand.places.get("folder")
-        if folder and artifacts.fingerprint(Path(folder)) != errand.facts["subject"]:
-            raise Untrusted("stale", f"{folder} changed while {errand.name} ran")
+
+
+def _marks(errand: Errand) -> tuple:
+    folder = errand.places.get("folder")
+    return artifacts.marks(Path(folder)) if folder else ()
+
+
+def _require_unchanged(errand: Errand, before: tuple) -> None:
+    """Raises `Untrusted` where what was run is not what was hashed, or was another thing for a while."""
+    folder = errand.places.get("folder")
+    if folder and (artifacts.fingerprint(Path(folder)) != errand.facts["subject"] or _marks(errand) != before):
+        raise Untrusted("stale", f"{folder} changed while {errand.name} ran")
