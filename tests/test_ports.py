@@ -464,6 +464,15 @@ def test_weights_outside_the_folder_are_refused(artifacts, tmp_path: Path, put) 
         run(tmp_path / "port.onnx")
 
 
+def test_weights_beside_a_file_are_hashed_with_it_or_it_is_refused(artifacts, tmp_path: Path) -> None:
+    """Else its digest would be that of other weights too, and outputs of an earlier run be taken for theirs."""
+    model = onnx.load(str(artifacts["onnx"] / "model.onnx"))
+    onnx.save(model, tmp_path / "port.onnx", save_as_external_data=True, size_threshold=200, location="port.data")
+    with pytest.raises(AssetError, match=r"port.onnx has weights in 'port.data'; name the folder"):
+        run(tmp_path / "port.onnx")
+    assert_is_the_oracle(run(tmp_path))
+
+
 # TorchScript.
 
 

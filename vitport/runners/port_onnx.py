@@ -19,14 +19,22 @@ USUAL = "NCHW"
 
 
 def file(path: Path) -> Path:
-    """The file itself, or the one in a folder. Raises AssetError where its data points out of its folder."""
-    path = next(path.glob("*.onnx")) if path.is_dir() else path
+    """The file itself, or the one in a folder.
+
+    Raises AssetError where its data points out of its folder, or lies beside a file that was named alone: the digest of
+    a port is of what was named.
+    """
+    alone = path.is_file()
+    path = path if alone else ports.onnx_files(path)[0]
     try:
         model = onnx.load(str(path), load_external_data=False)
     except DecodeError as error:
         raise AssetError(f"{path} is no ONNX model: {error}") from error
     entries = (entry for tensor in onnx_check.tensors(model) for entry in tensor.external_data)
-    ports.require_inside(path, [entry.value for entry in entries if entry.key == "location"])
+    locations = [entry.value for entry in entries if entry.key == "location"]
+    ports.require_inside(path, locations)
+    if alone and locations:
+        raise AssetError(f"{path} has weights in {locations[0]!r:.200}; name the folder, so that they are hashed too")
     return path
 
 
