@@ -1,7 +1,9 @@
 """Published ports that are judged: by a path, by a handle of the manifest, or because the manifest has it."""
 
+import os
 import shlex
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -170,6 +172,44 @@ def test_a_path_that_nothing_can_open(port: Manifest, tmp_path: Path) -> None:
     (tmp_path / "beside.onnx").mkdir()
     with pytest.raises(AssetError, match="is no port that can be run"):
         judged_ports.named(port, (), ())
+
+
+def test_what_is_neither_file_nor_folder_is_not_waited_for(port: Manifest, tmp_path: Path) -> None:
+    for name in ("pipe.onnx", "pipe"):
+        os.mkfifo(tmp_path / name)
+        with pytest.raises(AssetError, match="is no port that can be run"):
+            judged_ports.asked((f"a={tmp_path / name}",), port)
+
+
+def test_a_file_that_cannot_be_read_is_one_sentence(port: Manifest, tmp_path: Path) -> None:
+    (tmp_path / "a.onnx").symlink_to("/proc/self/mem")  # a file to whoever asks, and an error to whoever reads
+    with pytest.raises(AssetError, match=r"a\.onnx can't be read: Input/output error"):
+        judged_ports.asked((f"a={tmp_path / 'a.onnx'}",), port)
+
+
+@pytest.mark.parametrize("name", ["folder", "gone"])
+def test_what_is_called_onnx_in_a_folder_is_a_file(port: Manifest, tmp_path: Path, name: str) -> None:
+    folder = tmp_path / "port"
+    (folder / "folder.onnx").mkdir(parents=True) if name == "folder" else folder.mkdir()
+    (folder / "gone.onnx").symlink_to(tmp_path / "nowhere")
+    with pytest.raises(AssetError, match="is no port that can be run"):
+        judged_ports.asked((f"a={folder}",), port)
+    (folder / "model.onnx").write_bytes(b"onnx")
+    assert judged_ports.asked((f"a={folder}",), port)[0].backend == "onnx"
+
+
+def test_names_that_no_file_can_have(port: Manifest, tmp_path: Path) -> None:
+    long, path = "a" * 300, tmp_path / "beside.onnx"
+    path.write_bytes(b"onnx")
+    with pytest.raises(UsageError, match="there is no aaa"):
+        judged_ports.asked((f"a={long}",), port)
+    with pytest.raises(UsageError, match="the name is longer than 100 letters"):
+        judged_ports.asked((f"{long}={path}",), port)
+    (fields,) = (fields for fields in port.published.ports if fields.path == path.name)
+    renamed = fields.model_copy(update={"id": long})
+    published = port.published.model_copy(update={"ports": (renamed,)})
+    (found,) = judged_ports.named(replace(port, published=published), (), ())
+    assert found.name == "a" * 100
 
 
 def test_verify_judges_a_port_of_the_manifest(tmp_path: Path) -> None:

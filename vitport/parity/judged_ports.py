@@ -4,6 +4,7 @@ A port is a folder or a file on this machine. One that a manifest knows by its h
 its collection keeps what it has downloaded; vitport itself downloads none.
 """
 
+import os
 import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -12,13 +13,16 @@ from pathlib import Path
 from vitport import artifacts, runners
 from vitport.architectures import VARIANTS
 from vitport.assets.hub_caches import COLLECTIONS
-from vitport.errors import UsageError
+from vitport.errors import AssetError, UsageError
 from vitport.manifest import Manifest
 from vitport.manifest_errors import suggestion
 from vitport.manifest_schema import PortFields
 
 USUAL = VARIANTS[:1]
 """What a port is judged as where nobody says: the classifier."""
+
+LONGEST = 100
+"""Letters of a name: of a file's name, which has variant, precision and device too, systems allow 255 bytes."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,7 +78,9 @@ def _at(text: str, name: str, path: str, variants: Sequence[str]) -> list[Port]:
     """What `NAME=PATH` means, as each of the variants."""
     if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_.-]*", name):
         raise UsageError(f"--port {text}: write NAME=PATH, the name in letters, digits, - and _")
-    if not path or not Path(path).exists():
+    if len(name) > LONGEST:
+        raise UsageError(f"--port {text}: the name is longer than {LONGEST} letters, and files are named after it")
+    if not path or not os.path.exists(path):
         raise UsageError(f"--port {text}: there is no {path or 'path behind ='}")
     return [_opened(name, Path(path), variant) for variant in variants]
 
@@ -105,7 +111,7 @@ def _downloaded(fields: PortFields) -> Path:
 def _place(fields: PortFields, manifest: Manifest) -> Path:
     """The path of a port, which is relative to the manifest's folder."""
     path = manifest.path.parent / fields.path
-    if not path.exists():
+    if not os.path.exists(path):
         raise UsageError(f"{manifest.path} says that {fields.id} lies in {path}, where there is nothing")
     return path
 
@@ -116,8 +122,12 @@ def _port(fields: PortFields, path: Path) -> Port:
 
 def _name(fields: PortFields) -> str:
     """A handle as reports and files can have it: `google-vit-base-patch16-224`."""
-    return re.sub(r"[^A-Za-z0-9_.-]", "-", fields.id).lstrip("_.-") or fields.where
+    return re.sub(r"[^A-Za-z0-9_.-]", "-", fields.id).lstrip("_.-")[:LONGEST] or fields.where
 
 
 def _opened(name: str, path: Path, variant: str) -> Port:
-    return Port(name, path, runners.kind(path), artifacts.fingerprint(path), variant)
+    """Raises AssetError for what no backend can open, or nobody read."""
+    try:
+        return Port(name, path, runners.kind(path), artifacts.fingerprint(path), variant)
+    except OSError as error:
+        raise AssetError(f"{path} can't be read: {error.strerror or error}") from error

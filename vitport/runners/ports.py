@@ -44,14 +44,21 @@ def _kind_of_folder(path: Path) -> str | None:
     if (path / WEIGHTS).is_file() and (path / "config.json").is_file():
         config = read_config(path / "config.json")
         return "transformers" if "model_type" in config else "timm" if "architecture" in config else None
-    if len(list(path.glob("*.onnx"))) == 1:
+    if len(onnx_files(path)) == 1:
         return "onnx"
     if pickles := [file.name for pattern in ("*.bin", "*.pth") for file in path.glob(pattern)]:
         raise AssetError(f"{path} has its weights in a pickle, {pickles[0]}, {WHICH_RUNS}; convert it to {WEIGHTS}")
     return None
 
 
+def onnx_files(folder: Path) -> list[Path]:
+    return [path for path in folder.glob("*.onnx") if path.is_file()]
+
+
 def _kind_of_file(path: Path) -> str | None:
+    """Of a pipe or a device, whose reading may never end, there is none."""
+    if not path.is_file():
+        return None
     if path.suffix == ".onnx":
         return "onnx"
     if not zipfile.is_zipfile(path):
