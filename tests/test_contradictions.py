@@ -1,6 +1,7 @@
 """A report that was changed in one place contradicts itself, wherever another place says the same."""
 
 import json
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from functools import cache
@@ -203,6 +204,13 @@ def _level(document: dict) -> None:
     nearest.update(max=apart(nearest), relative=together)
 
 
+def _unrun(document: dict) -> None:
+    """A run that failed, taken out wherever it is named but among what was verified."""
+    failed = document["runs"].pop(WRONG)["id"]
+    del document["judgement"]["runs"][failed]
+    document["pairs"] = [pair for pair in document["pairs"] if failed not in (pair["a"], pair["b"])]
+
+
 CHANGES: dict[str, tuple[Callable[[dict], object], str]] = {
     "an id less": (lambda document: document["identity"]["images"]["ids"].pop(), "are not as many as their ids"),
     "an id twice": (at("identity.images.ids.1", "seeded-0000"), "are not told apart by their ids"),
@@ -218,6 +226,7 @@ CHANGES: dict[str, tuple[Callable[[dict], object], str]] = {
     "a better Flax": (at("references.classifier.jax.float32/cpu", 1e-3), "has another error of Flax"),
     "a Flax that never ran": (at("references.classifier.jax.bfloat16/cpu", 1e-3), "has another error of Flax"),
     "no subject": (lambda document: document["identity"]["subjects"].clear(), "is of nothing that was verified"),
+    "a run that nobody misses": (_unrun, "was verified by no run"),
     "fed": (runs(ONNX, "fed", "0" * 64), "was fed other images"),
     "no classes": (runs(WRONG, "top1", None), "has not the numbers of its variant"),
     "features with flips": (runs(FEATURES, "kl", 0.0), "has not the numbers of its variant"),
@@ -282,7 +291,7 @@ def test_a_change_in_one_place_is_one_sentence(tmp_path: Path, kind: str) -> Non
     change(document)
     path = tmp_path / "report.json"
     path.write_text(json.dumps(document))
-    with pytest.raises(AssetError, match=r" contradicts itself: the (run|pair|images|reference)") as caught:
+    with pytest.raises(AssetError, match=r" contradicts itself: the (run|pair|images|reference|'\w+')") as caught:
         report_file.read(path)
     assert sentence in str(caught.value)
 
@@ -302,6 +311,14 @@ def test_whatever_a_number_is_there_is_a_sentence_or_a_report(value: object) -> 
     for way in firsts.values():
         with suppress(AssetError):
             found(changed(way, lambda _: value))
+
+
+def test_no_mean_below_the_largest_number_is_no_crash() -> None:
+    document, most = good(), sys.float_info.max
+    nothing = {"mean": None, "rms": None, "p50": None, "p99": None, "p999": None}
+    document["references"]["features"]["spread"] = 1.0
+    document["runs"][FEATURES].update(ratio=None, error={"max": most, **nothing}, relative={"max": most, **nothing})
+    assert "errors whose quantiles, mean, RMS and largest are in no possible order" in found(document)
 
 
 def test_margins_beyond_all_numbers_are_no_crash() -> None:

@@ -59,6 +59,10 @@ NAMES = Kind(
     lambda name: f"the run {_quoted(name)}",
 )
 RUNS = Kind(lambda whole: whole.report.runs, _the_run)
+SUBJECTS = Kind(
+    lambda whole: whole.report.identity.subjects,
+    lambda subject: f"the {_quoted(subject.variant)} of {_quoted(subject.name)}",
+)
 RAN = Kind(lambda whole: whole.ran.values(), _the_run)
 CLASSIFIED = Kind(lambda whole: [run for run in whole.ran.values() if run.top1], _the_run)
 PAIRS = Kind(lambda whole: whole.report.pairs, lambda pair: f"the pair of {_quoted(pair.a)} and {_quoted(pair.b)}")
@@ -84,6 +88,7 @@ CLAIMS: tuple[Claim, ...] = (
     Claim(REFERENCES, lambda part, _: part[1].spread != 0, "has a spread of nothing"),
     Claim(REFERENCES, runs.of_flax, "has another error of Flax than the runs of Flax"),
     Claim(RAN, runs.verified, "is of nothing that was verified"),
+    Claim(SUBJECTS, lambda subject, whole: (subject.name, subject.variant) in whole.tried, "was verified by no run"),
     Claim(RAN, lambda run, whole: run.fed == whole.images.sha256, "was fed other images than the report's"),
     Claim(RAN, runs.of_its_variant, "has not the numbers of its variant"),
     Claim(RAN, errors.distributed, "has errors whose quantiles, mean, RMS and largest are in no possible order"),

@@ -36,6 +36,10 @@ class Whole:
         return {(each.name, each.variant) for each in self.report.identity.subjects}
 
     @cached_property
+    def tried(self) -> set[tuple[str, str]]:
+        return {(run.backend, run.variant) for run in self.report.runs}
+
+    @cached_property
     def times(self) -> Counter[str]:
         return Counter(run.id for run in self.report.runs)
 
@@ -68,4 +72,4 @@ def alike(one: float | None, other: float | None) -> bool:
 def ascending(*values: float | None) -> bool:
     """Whether each is at most the next but for rounding; null is NaN or infinite, and nothing is above."""
     sizes = [math.inf if value is None else value for value in values]
-    return all(low <= high * (1 + ROUNDING) for low, high in pairwise(sizes))
+    return all(low * (1 - ROUNDING) <= high for low, high in pairwise(sizes))  # of high, the product may be infinite
