@@ -6,6 +6,7 @@ from pathlib import Path
 import click
 
 from vitport.cli.group import command
+from vitport.cli.options import ARTIFACTS, ASSET, CACHE, FILE, OFFLINE, QUIET, json_flag
 from vitport.cli.words import Seconds
 
 
@@ -15,16 +16,14 @@ from vitport.cli.words import Seconds
 @click.option("--port", metavar="NAME=PATH|ID", help="A published port as the suspect instead.")
 @click.option("--against", metavar="NAME", help="Another backend to compare it with.  [flax, in float64]")
 @click.option("--variant", type=click.Choice(["classifier", "features"]), default="classifier", show_default=True)
-@click.option("--artifacts", type=click.Path(path_type=Path, file_okay=False), metavar="DIR", help="[build/<name>]")
-@click.option("--asset", metavar="FILE|URL", help="The checkpoint, if not where the manifest says.")
-@click.option(
-    "--curve", type=click.Path(path_type=Path, dir_okay=False), metavar="FILE.svg", help="Draw the errors there."
-)
-@click.option("--cache", type=click.Path(path_type=Path, file_okay=False), help="Folder of downloads.")
-@click.option("--offline", is_flag=True, help="Never touch the network; use the cache.")
+@ARTIFACTS
+@ASSET
+@click.option("--curve", type=FILE, metavar="FILE.svg", help="Draw the errors there.")
+@CACHE
+@OFFLINE
 @click.option("--timeout", type=Seconds(), help="Seconds that one process may take.  [1800]")
-@click.option("--json", "as_json", is_flag=True, help="Print the result as JSON.")
-@click.option("--quiet", is_flag=True, help="No progress.")
+@json_flag()
+@QUIET
 def bisect(manifest: str, port: str | None, curve: Path | None, as_json: bool, quiet: bool, **options: object) -> None:
     """Find the first step at which an artifact leaves the oracle, and why.
 

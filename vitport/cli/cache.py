@@ -9,13 +9,12 @@ from typing import Any
 import click
 
 from vitport.cli.group import EPILOG, command, digest, main
+from vitport.cli.options import FOLDER, OFFLINE, QUIET, json_flag
 from vitport.errors import AssetError
 from vitport.fields import shown
 from vitport.wording import harmless
 
-CACHE = click.option("--cache", type=click.Path(path_type=Path, file_okay=False), help="The folder.  [$VITPORT_CACHE]")
-JSON = click.option("--json", "as_json", is_flag=True, help="Print the result as JSON.")
-QUIET = click.option("--quiet", is_flag=True, help="No progress.")
+CACHE = click.option("--cache", type=FOLDER, help="The folder.  [$VITPORT_CACHE]")
 
 
 @main.group(epilog=EPILOG)
@@ -32,7 +31,7 @@ def cache() -> None:
 
 @command(parent=cache, name="list")
 @CACHE
-@JSON
+@json_flag()
 def list_(cache: Path | None, as_json: bool) -> None:
     """Show what is in the cache.
 
@@ -58,7 +57,7 @@ def list_(cache: Path | None, as_json: bool) -> None:
 
 @command(parent=cache)
 @CACHE
-@JSON
+@json_flag()
 @QUIET
 def verify(cache: Path | None, as_json: bool, quiet: bool) -> None:
     """Compare every file with its SHA-256; exit 3 where one is damaged.
@@ -91,7 +90,7 @@ def verify(cache: Path | None, as_json: bool, quiet: bool) -> None:
 @click.argument("names", nargs=-1, metavar="[NAME|SHA256]...")
 @click.option("--dry-run", is_flag=True, help="Remove nothing, only say what would go.")
 @CACHE
-@JSON
+@json_flag()
 def clear(names: tuple[str, ...], dry_run: bool, cache: Path | None, as_json: bool) -> None:
     """Remove files from the cache: those named, or all.
 
@@ -126,9 +125,9 @@ def clear(names: tuple[str, ...], dry_run: bool, cache: Path | None, as_json: bo
 @command(parent=cache)
 @click.argument("address")
 @click.option("--sha256", callback=digest, metavar="DIGEST", help="What the file must be.")
-@click.option("--offline", is_flag=True, help="Never touch the network; use the cache.")
+@OFFLINE
 @CACHE
-@JSON
+@json_flag()
 @QUIET
 def add(address: str, sha256: str | None, as_json: bool, quiet: bool, **places: Any) -> None:
     """Fetch a checkpoint or a published SavedModel, and print where it is.

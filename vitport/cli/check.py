@@ -6,6 +6,7 @@ from pathlib import Path
 import click
 
 from vitport.cli.group import command, digest
+from vitport.cli.options import QUIET, json_flag
 
 
 @command()
@@ -13,8 +14,8 @@ from vitport.cli.group import command, digest
     "folders", metavar="DIR...", nargs=-1, required=True, type=click.Path(path_type=Path, exists=True, file_okay=False)
 )
 @click.option("--sha256", callback=digest, metavar="DIGEST", help="What artifacts.json must hash to, known elsewhere.")
-@click.option("--json", "as_json", is_flag=True, help="Print the result as JSON.")
-@click.option("--quiet", is_flag=True, help="No progress.")
+@json_flag()
+@QUIET
 def check(folders: tuple[Path, ...], sha256: str | None, as_json: bool, quiet: bool) -> None:
     """Check output folders against their artifacts.json.
 

@@ -5,6 +5,7 @@ from pathlib import Path
 import click
 
 from vitport.cli.group import command, command_line
+from vitport.cli.options import CACHE, FILE, FOLDER, OFFLINE, QUIET, VARIANTS, json_flag
 from vitport.cli.words import Seconds, words
 
 FORMATS_HELP = (
@@ -23,23 +24,19 @@ def _text(context: click.Context, option: click.Parameter, value: str | None) ->
 @command()
 @click.argument("manifest")
 @click.option("--asset", callback=_text, metavar="FILE|URL", help="The checkpoint, if not where the manifest says.")
-@click.option("--out", type=click.Path(path_type=Path, file_okay=False), help="Output folder.  [build/<name>]")
+@click.option("--out", type=FOLDER, help="Output folder.  [build/<name>]")
 @click.option("--format", "formats", callback=words, metavar="A,B", help=FORMATS_HELP)
-@click.option("--variant", "variants", callback=words, metavar="A,B", help="Only these: classifier, features.")
+@VARIANTS
 @click.option("--opset", type=int, help="ONNX opset.  [the manifest's, 20]")
 @click.option("--resolution", type=click.IntRange(1), help="Side of the input; position embeddings are resized.")
 @click.option("--device", type=click.Choice(("cpu", "cuda")), help="Where the artifacts run for their proof.  [cpu]")
-@click.option("--cache", type=click.Path(path_type=Path, file_okay=False), help="Folder of downloads.")
-@click.option("--offline", is_flag=True, help="Never touch the network; use the cache.")
+@CACHE
+@OFFLINE
 @click.option("--allow-nonfinite", is_flag=True, help="Leaves that no chosen variant uses may be NaN or infinite.")
 @click.option("--timeout", type=Seconds(), help="Seconds that one part may take.  [3600]")
-@click.option(
-    "--report",
-    type=click.Path(path_type=Path, dir_okay=False),
-    help="Write a report here: a .md, and a .svg beside it.",
-)
-@click.option("--json", "as_json", is_flag=True, help="Print the result as JSON.")
-@click.option("--quiet", is_flag=True, help="No progress.")
+@click.option("--report", type=FILE, help="Write a report here: a .md, and a .svg beside it.")
+@json_flag()
+@QUIET
 def convert(manifest: str, report: Path | None, as_json: bool, quiet: bool, **options: object) -> None:
     """Convert a checkpoint, and prove every artifact.
 

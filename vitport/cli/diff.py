@@ -6,13 +6,14 @@ from pathlib import Path
 import click
 
 from vitport.cli.group import command
+from vitport.cli.options import FILE, json_flag
 from vitport.errors import ParityError
 
 
 @command()
-@click.argument("old", type=click.Path(path_type=Path, dir_okay=False))
-@click.argument("new", type=click.Path(path_type=Path, dir_okay=False))
-@click.option("--json", "as_json", is_flag=True, help="Print the difference as JSON.")
+@click.argument("old", type=FILE)
+@click.argument("new", type=FILE)
+@json_flag("difference")
 def diff(old: Path, new: Path, as_json: bool) -> None:
     """Compare a report with the last accepted one.
 

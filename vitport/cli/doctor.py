@@ -6,14 +6,15 @@ from dataclasses import asdict
 import click
 
 from vitport.cli.group import command
+from vitport.cli.options import QUIET, json_flag
 
 
 @command()
 @click.option(
     "--device", type=click.Choice(("cpu", "cuda")), default="cpu", help="What every framework should see.  [cpu]"
 )
-@click.option("--json", "as_json", is_flag=True, help="Print the result as JSON.")
-@click.option("--quiet", is_flag=True, help="No progress.")
+@json_flag()
+@QUIET
 def doctor(device: str | None, as_json: bool, quiet: bool) -> None:
     """Say what is installed and works, and how to install what is missing.
 

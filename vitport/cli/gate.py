@@ -6,15 +6,14 @@ from pathlib import Path
 import click
 
 from vitport.cli.group import command
+from vitport.cli.options import FILE, FOLDER, POLICY, json_flag
 
 
 @command()
-@click.argument("report", type=click.Path(path_type=Path, dir_okay=False))
-@click.option(
-    "--policy", type=click.Path(path_type=Path, dir_okay=False), help="Rules after those of the default policy."
-)
-@click.option("--report", "folder", type=click.Path(path_type=Path, file_okay=False), help="Write new pages there.")
-@click.option("--json", "as_json", is_flag=True, help="Print the judgement as JSON.")
+@click.argument("report", type=FILE)
+@POLICY
+@click.option("--report", "folder", type=FOLDER, help="Write new pages there.")
+@json_flag("judgement")
 def gate(report: Path, policy: Path | None, folder: Path | None, as_json: bool) -> None:
     """Judge an old report by another policy.
 

@@ -1,19 +1,14 @@
 """`vitport golden make` and `check`."""
 
 import sys
-from pathlib import Path
 
 import click
 
 from vitport.cli.group import EPILOG, command, command_line, main
-from vitport.cli.words import Seconds, words
+from vitport.cli.options import ARTIFACTS, ASSET, BACKENDS, CACHE, FILE, OFFLINE, QUIET, json_flag
+from vitport.cli.words import Seconds
 
-GOLDEN = click.option(
-    "--golden", type=click.Path(path_type=Path, dir_okay=False), help="[<manifest>/golden/<name>.json]"
-)
-ASSET = click.option("--asset", metavar="FILE|URL", help="The checkpoint, if not where the manifest says.")
-CACHE = click.option("--cache", type=click.Path(path_type=Path, file_okay=False), help="Folder of downloads.")
-QUIET = click.option("--quiet", is_flag=True, help="No progress.")
+GOLDEN = click.option("--golden", type=FILE, help="[<manifest>/golden/<name>.json]")
 
 
 @main.group(epilog=EPILOG)
@@ -33,7 +28,7 @@ def golden() -> None:
 @ASSET
 @CACHE
 @click.option("--resolution", type=click.IntRange(1), help="Side of the input, if another than the manifest's.")
-@click.option("--offline", is_flag=True, help="Never touch the network; use the cache.")
+@OFFLINE
 @QUIET
 def make(manifest: str, quiet: bool, **options: object) -> None:
     """Ask the oracle once, and write down what it says.
@@ -57,11 +52,11 @@ def make(manifest: str, quiet: bool, **options: object) -> None:
 @command(parent=golden)
 @click.argument("manifest")
 @GOLDEN
-@click.option("--artifacts", type=click.Path(path_type=Path, file_okay=False), metavar="DIR", help="[build/<name>]")
-@click.option("--backends", callback=words, metavar="A,B", help="Only these, and each must run.  [all there are]")
+@ARTIFACTS
+@BACKENDS
 @CACHE
 @click.option("--timeout", type=Seconds(), help="Seconds that one backend may take.  [1800]")
-@click.option("--json", "as_json", is_flag=True, help="Print the report as JSON.")
+@json_flag("report")
 @QUIET
 def check(manifest: str, as_json: bool, quiet: bool, **options: object) -> None:
     """Run artifacts on the golden images, and judge what they return.

@@ -7,12 +7,13 @@ from pathlib import Path
 import click
 
 from vitport.cli.group import command
+from vitport.cli.options import json_flag
 from vitport.errors import ManifestError
 
 
 @command(name="list")
 @click.argument("folder", required=False, type=click.Path(path_type=Path, exists=True, file_okay=False))
-@click.option("--json", "as_json", is_flag=True, help="Print the list as JSON.")
+@json_flag("list")
 def list_(folder: Path | None, as_json: bool) -> None:
     """Show the manifests and what they port.
 

@@ -7,6 +7,7 @@ from pathlib import Path
 import click
 
 from vitport.cli.group import command
+from vitport.cli.options import CACHE, OFFLINE, QUIET, json_flag
 from vitport.errors import AssetError, UsageError
 
 
@@ -14,10 +15,10 @@ from vitport.errors import AssetError, UsageError
 @click.argument("manifests", nargs=-1, metavar="[MANIFEST|FOLDER]...")
 @click.option("--update", is_flag=True, help="Fetch locked files anew, and record what is there now.")
 @click.option("--check", is_flag=True, help="Change nothing and fetch nothing; exit 3 where manifests and lock differ.")
-@click.option("--cache", type=click.Path(path_type=Path, file_okay=False), help="Folder of downloads.")
-@click.option("--offline", is_flag=True, help="Never touch the network; use the cache.")
-@click.option("--json", "as_json", is_flag=True, help="Print the result as JSON.")
-@click.option("--quiet", is_flag=True, help="No progress.")
+@CACHE
+@OFFLINE
+@json_flag()
+@QUIET
 def lock(
     manifests: tuple[str, ...], update: bool, check: bool, as_json: bool, quiet: bool, **places: Path | bool | None
 ) -> None:

@@ -5,18 +5,19 @@ from pathlib import Path
 import click
 
 from vitport.cli.group import command
+from vitport.cli.options import FOLDER, json_flag
 
 
 @command()
 @click.argument("name")
 @click.option(
     "--out",
-    type=click.Path(path_type=Path, file_okay=False),
+    type=FOLDER,
     default=Path("manifests"),
     show_default=True,
     help="The folder to write it to.",
 )
-@click.option("--json", "as_json", is_flag=True, help="Print the result as JSON.")
+@json_flag()
 def new(name: str, out: Path, as_json: bool) -> None:
     """Write a manifest from an AugReg file name.
 

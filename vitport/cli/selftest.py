@@ -5,6 +5,7 @@ import sys
 import click
 
 from vitport.cli.group import command
+from vitport.cli.options import QUIET, json_flag
 from vitport.cli.words import words
 
 
@@ -12,8 +13,8 @@ from vitport.cli.words import words
 @click.option("--backend", "backends", callback=words, metavar="A,B", help="Only these places.  [all]")
 @click.option("--fault", "faults", callback=words, metavar="A,B", help="Only these faults, by their names.  [all]")
 @click.option("--hybrid", is_flag=True, help="On the small hybrid instead of the small plain model.")
-@click.option("--json", "as_json", is_flag=True, help="Print the table as JSON.")
-@click.option("--quiet", is_flag=True, help="No progress.")
+@json_flag("table")
+@QUIET
 def selftest(backends: tuple[str, ...], faults: tuple[str, ...], hybrid: bool, as_json: bool, quiet: bool) -> None:
     """Plant every known fault, and require each to be caught.
 

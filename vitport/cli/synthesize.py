@@ -8,13 +8,12 @@ from typing import Any
 import click
 
 from vitport.cli.group import command
+from vitport.cli.options import FILE, QUIET, json_flag
 
 
 @command()
 @click.argument("manifest")
-@click.option(
-    "-o", "--output", type=click.Path(path_type=Path, dir_okay=False), required=True, help="The .npz to write."
-)
+@click.option("-o", "--output", type=FILE, required=True, help="The .npz to write.")
 @click.option("--seed", type=click.IntRange(0), default=0, show_default=True, help="Of the draw.")
 @click.option(
     "--profile",
@@ -24,8 +23,8 @@ from vitport.cli.group import command
     help="Weights like trained ones, or such as float32 has trouble with.",
 )
 @click.option("--force", is_flag=True, help="Replace an existing file.")
-@click.option("--json", "as_json", is_flag=True, help="Print the result as JSON.")
-@click.option("--quiet", is_flag=True, help="No progress.")
+@json_flag()
+@QUIET
 def synthesize(manifest: str, output: Path, force: bool, as_json: bool, quiet: bool, **draw: Any) -> None:
     """Make random weights in the published layout.
 

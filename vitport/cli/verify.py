@@ -1,11 +1,11 @@
 """`vitport verify`."""
 
 import sys
-from pathlib import Path
 
 import click
 
 from vitport.cli.group import command, command_line
+from vitport.cli.options import ARTIFACTS, ASSET, BACKENDS, CACHE, FOLDER, OFFLINE, POLICY, QUIET, VARIANTS, json_flag
 from vitport.cli.words import Seconds, numbers, words
 
 PORT_HELP = """A published port to judge too: a SavedModel folder, a Hugging Face or timm folder, an ONNX or TorchScript
@@ -14,10 +14,10 @@ file; or ID, as the manifest names it, where its library has downloaded it."""
 
 @command()
 @click.argument("manifest")
-@click.option("--artifacts", type=click.Path(path_type=Path, file_okay=False), metavar="DIR", help="[build/<name>]")
-@click.option("--asset", metavar="FILE|URL", help="The checkpoint, if not where the manifest says.")
-@click.option("--backends", callback=words, metavar="A,B", help="Only these, and each must run.  [all there are]")
-@click.option("--variant", "variants", callback=words, metavar="A,B", help="Only these: classifier, features.")
+@ARTIFACTS
+@ASSET
+@BACKENDS
+@VARIANTS
 @click.option("--precision", "precisions", callback=words, metavar="A,B", help="Of float32, tf32, bfloat16, float16.")
 @click.option("--device", "devices", callback=words, metavar="A,B", help="cpu, cuda, or both.  [cpu]")
 @click.option(
@@ -26,16 +26,14 @@ file; or ID, as the manifest names it, where its library has downloaded it."""
 @click.option("--images", metavar="DIR|seeded|golden", help="Pictures in a folder, or what vitport draws.  [seeded]")
 @click.option("--count", type=click.IntRange(1, 100_000), help="Seeded images.  [16]")
 @click.option("--port", "ports", multiple=True, metavar="NAME=PATH|ID", help=PORT_HELP)
-@click.option(
-    "--policy", type=click.Path(path_type=Path, dir_okay=False), help="Rules after those of the default policy."
-)
-@click.option("--report", type=click.Path(path_type=Path, file_okay=False), help="Folder of it.  [reports/<name>]")
-@click.option("--cache", type=click.Path(path_type=Path, file_okay=False), help="Folder of downloads.")
-@click.option("--offline", is_flag=True, help="Never touch the network; use the cache.")
+@POLICY
+@click.option("--report", type=FOLDER, help="Folder of it.  [reports/<name>]")
+@CACHE
+@OFFLINE
 @click.option("--fresh", is_flag=True, help="Run everything, whatever was run before with the same inputs.")
 @click.option("--timeout", type=Seconds(), help="Seconds that one backend may take.  [1800]")
-@click.option("--json", "as_json", is_flag=True, help="Print the report as JSON.")
-@click.option("--quiet", is_flag=True, help="No progress.")
+@json_flag("report")
+@QUIET
 def verify(manifest: str, as_json: bool, quiet: bool, **options: object) -> None:
     """Run artifacts in every backend, and judge the numbers.
 
