@@ -5,7 +5,7 @@ from pathlib import Path
 import click
 
 from vitport.cli.group import command, command_line
-from vitport.cli.options import CACHE, FILE, FOLDER, OFFLINE, QUIET, VARIANTS, json_flag
+from vitport.cli.options import ASSET, CACHE, FILE, FOLDER, OFFLINE, QUIET, VARIANTS, json_flag
 from vitport.cli.words import Seconds, words
 
 FORMATS_HELP = (
@@ -14,16 +14,9 @@ FORMATS_HELP = (
 )
 
 
-def _text(context: click.Context, option: click.Parameter, value: str | None) -> str | None:
-    """Text that is not empty, as a variable that a script forgot to set would be."""
-    if value is not None and not value.strip():
-        raise click.BadParameter("is empty; leave the option out for what the manifest says.", context, option)
-    return value
-
-
 @command()
 @click.argument("manifest")
-@click.option("--asset", callback=_text, metavar="FILE|URL", help="The checkpoint, if not where the manifest says.")
+@ASSET
 @click.option("--out", type=FOLDER, help="Output folder.  [build/<name>]")
 @click.option("--format", "formats", callback=words, metavar="A,B", help=FORMATS_HELP)
 @VARIANTS

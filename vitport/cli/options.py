@@ -5,7 +5,7 @@ from pathlib import Path
 
 import click
 
-from vitport.cli.words import words
+from vitport.cli.words import text, words
 
 Option = Callable[[Callable], Callable]
 """A decorator of a command's function."""
@@ -14,7 +14,9 @@ FOLDER = click.Path(path_type=Path, file_okay=False)
 FILE = click.Path(path_type=Path, dir_okay=False)
 
 ARTIFACTS = click.option("--artifacts", type=FOLDER, metavar="DIR", help="[build/<name>]")
-ASSET = click.option("--asset", metavar="FILE|URL", help="The checkpoint, if not where the manifest says.")
+ASSET = click.option(
+    "--asset", callback=text, metavar="FILE|URL", help="The checkpoint, if not where the manifest says."
+)
 BACKENDS = click.option(
     "--backends", callback=words, metavar="A,B", help="Only these, and each must run.  [all there are]"
 )

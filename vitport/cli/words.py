@@ -1,4 +1,4 @@
-"""What options take beside click's own types: lists (`a,b`) and seconds."""
+"""What options take beside click's own types: lists (`a,b`), seconds, and text that says something."""
 
 import math
 from typing import Any
@@ -15,6 +15,13 @@ class Seconds(click.FloatRange):
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
         number = super().convert(value, param, ctx)
         return self.fail(f"{value!r} is not a valid number of seconds.", param, ctx) if math.isnan(number) else number
+
+
+def text(context: click.Context, option: click.Parameter, value: str | None) -> str | None:
+    """Text that is not empty, as a variable that a script forgot to set would be."""
+    if value is not None and not value.strip():
+        raise click.BadParameter("is empty; leave the option out for what the manifest says.", context, option)
+    return value
 
 
 def words(context: click.Context, option: click.Parameter, value: str | None) -> tuple[str, ...]:
