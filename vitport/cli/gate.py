@@ -25,8 +25,8 @@ def gate(report: Path, policy: Path | None, folder: Path | None, as_json: bool) 
 
     \b
     Examples:
-      vitport gate reports/vit_s16/report.json
-      vitport gate reports/vit_s16/report.json --policy strict.yaml
+      vitport gate reports/s16/report.json
+      vitport gate reports/s16/report.json --policy strict.yaml
       vitport gate old.json --policy strict.yaml --report reports/strict --json
     """
     from vitport import console
