@@ -4,7 +4,6 @@ Every text goes through `element`, which escapes it; a policy in the page's head
 """
 
 from collections.abc import Iterator
-from itertools import groupby
 from pathlib import Path
 
 from vitport import svg
@@ -102,21 +101,16 @@ def _errors(report: Report) -> Iterator[str]:
     """A picture for each variant, precision and device."""
     limits = {gate.run: gate.limit for gate in report.judgement.gates if gate.gate == "numeric"}
     passed = {gate.run for gate in report.judgement.gates if gate.gate == "numeric" and gate.verdict == "PASS"}
-    ran = sorted((run for run in report.runs if run.status == "RAN"), key=_group)
     figures = []
-    for key, group in groupby(ran, key=_group):
+    for title, group in summary.alike(summary.ran(report)):
         rows = [(run, limits.get(run.id), run.id in passed) for run in group]
-        figures.append(parts.figure(" ".join(key), charts.errors(" ".join(key), rows)))
+        figures.append(parts.figure(title, charts.errors(title, rows)))
     note = (
         "RMS error over the spread of the oracle's outputs, logarithmic. Disc: within the limit; cross: not. Red line: "
         "the limit; grey: the reference's own error; dotted: what a wrong GELU (erf) makes."
     )
     if figures:
         yield parts.section("Error beside limit", element("div", *figures, class_="grid-of-figures"), note=note)
-
-
-def _group(run: Run) -> tuple[str, str, str]:
-    return run.variant, run.precision, run.device
 
 
 def _pairs(report: Report) -> Iterator[str]:
@@ -187,9 +181,8 @@ def _numbers(report: Report) -> Iterator[str]:
         if table.rows:
             yield parts.section(table.title, parts.drawn(table), note=table.note)
     found = tables.gradients(report)
-    note = "RMS difference from Flax in float64, in millionths of each gradient's own RMS."
     if found:
-        yield parts.section("Gradients", *map(_gradients, found), note=note)
+        yield parts.section("Gradients", *map(_gradients, found), note=tables.OF_GRADIENTS)
     for table in (tables.noise(report), tables.said(report)):
         if table.rows:
             yield parts.section(table.title, parts.drawn(table), note=table.note)

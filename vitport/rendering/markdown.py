@@ -86,11 +86,7 @@ def _sections(report: Report) -> Iterator[str]:
         "RMS difference of every two, in millionths of the spread: two that are wrong together are near each other and "
         "far from the oracle.",
     )
-    yield from _group(
-        "Gradients",
-        tables.gradients(report),
-        "RMS difference from Flax in float64, in millionths of each gradient's own RMS.",
-    )
+    yield from _group("Gradients", tables.gradients(report), tables.OF_GRADIENTS)
     for table in (tables.noise(report), tables.said(report)):
         yield from _section(table)
     for run in report.runs:

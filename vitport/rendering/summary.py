@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from itertools import groupby
 
 from vitport.parity.report_schema import Gate, Report
 from vitport.parity.run_schema import Run, Verdict
@@ -42,6 +43,21 @@ def verdict(report: Report, run: Run) -> Verdict:
     return report.judgement.runs.get(run.id, "NOT RUN")
 
 
+def ran(report: Report) -> list[Run]:
+    """The runs that have numbers."""
+    return [run for run in report.runs if run.status == "RAN"]
+
+
+def alike(runs: Iterable[Run]) -> Iterator[tuple[str, list[Run]]]:
+    """`classifier float32 cpu` and its runs, for each variant, precision and device."""
+    for kind, group in groupby(sorted(runs, key=_kind), key=_kind):
+        yield " ".join(kind), list(group)
+
+
+def _kind(run: Run) -> tuple[str, str, str]:
+    return run.variant, run.precision, run.device
+
+
 def counted(report: Report) -> dict[Verdict, int]:
     """Runs by verdict, the worst first."""
     verdicts = [verdict(report, run) for run in report.runs]
@@ -66,7 +82,7 @@ def headline(report: Report) -> str:
         failed = sum(gate.verdict == "FAIL" for gate in report.judgement.gates)
         also = f", {counts['NOT RUN']} did not run" if counts["NOT RUN"] else ""
         return f"{counts['FAIL']} of {total} runs failed{also}; {many(failed, 'gate')} not passed"
-    if not any(run.status == "RAN" for run in report.runs):
+    if not ran(report):
         return "nothing ran, so nothing is proven"
     return f"{counts['NOT RUN']} of {total} runs did not run; what was not measured is no pass"
 
@@ -84,7 +100,7 @@ class Fact:
 
 def worst_error(report: Report) -> Fact:
     """Which run is farthest from the oracle, by the reference's own error."""
-    nan = [run for run in report.runs if run.status == "RAN" and (run.relative is None or run.relative.rms is None)]
+    nan = [run for run in ran(report) if run.relative is None or run.relative.rms is None]
     if nan:
         return Fact("NaN", f"in {name(nan[0])}" + (f" and {many(len(nan) - 1, 'other run')}" if nan[1:] else ""))
     run = max((each for each in report.runs if each.ratio is not None), key=lambda each: each.ratio, default=None)

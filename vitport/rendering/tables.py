@@ -190,10 +190,7 @@ def references(report: Report) -> Table:
 
 def pairs(report: Report) -> list[Table]:
     """Backends beside each other and beside the oracle, a table for each variant, precision and device."""
-    return [
-        _matrix(" ".join(key), list(group), report)
-        for key, group in groupby(sorted(_ran(report), key=_where), key=_where)
-    ]
+    return [_matrix(title, group, report) for title, group in summary.alike(summary.ran(report))]
 
 
 ORACLE = "oracle"
@@ -214,18 +211,14 @@ def _matrix(title: str, group: list[Run], report: Report) -> Table:
     return Table(title, columns, rows, scale=next(filter(None, map(summary.reference, group)), None))
 
 
-def _ran(report: Report) -> list[Run]:
-    return [run for run in report.runs if run.status == "RAN"]
-
-
-def _where(run: Run) -> tuple[str, str, str]:
-    return run.variant, run.precision, run.device
+OF_GRADIENTS = "RMS difference from Flax in float64, in millionths of each gradient's own RMS."
+"""What all tables of gradients hold."""
 
 
 def gradients(report: Report) -> list[Table]:
     """Parts of the network down, backends across, for each variant, precision and device."""
-    having = sorted((run for run in _ran(report) if run.gradients), key=_where)
-    return [_gradients(" ".join(key), list(group)) for key, group in groupby(having, key=_where)]
+    having = [run for run in summary.ran(report) if run.gradients]
+    return [_gradients(title, group) for title, group in summary.alike(having)]
 
 
 def _gradients(title: str, group: list[Run]) -> Table:
@@ -256,7 +249,7 @@ def noise(report: Report) -> Table:
             ", ".join(f"{each.batch}: {_noise(each)}" for each in run.noise.batches) or NOTHING,
             NOTHING if run.noise.cpu is None else number(run.noise.cpu),
         )
-        for run in _ran(report)
+        for run in summary.ran(report)
         if run.noise
     )
     return Table(
@@ -272,7 +265,7 @@ def said(report: Report) -> Table:
     """What the frameworks said of themselves."""
     rows = tuple(
         (*_labels(run), ", ".join(f"{key} {value}" for key, value in run.facts.items()), "yes" if run.reused else "no")
-        for run in _ran(report)
+        for run in summary.ran(report)
     )
     columns = (*RUN, Column("device, provider, precision, threads"), Column("reused"))
     note = (
