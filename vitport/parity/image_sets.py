@@ -82,7 +82,12 @@ def write(
         return _save(recorded(source), path, pixels, [f"{recorded(place.name)}-{i:04}" for i in range(len(pixels))])
     if not place.is_dir():
         raise UsageError(f"--images {source}: neither `seeded` nor `golden` nor a folder of pictures nor a .npy file")
-    files = pictures(place)
+    return _of_folder(source, resolution, path, labels, tell)
+
+
+def _of_folder(source: str, resolution: int, path: Path, labels: Sequence[str], tell: Tell | None) -> ImageSet:
+    folder = Path(source)
+    files = pictures(folder)
     pixels = np.lib.format.open_memmap(path, "w+", np.float32, (len(files), resolution, resolution, images.CHANNELS))
     with path.open("r+b") as whole:  # a mapped page for which the disk has no room would be a SIGBUS
         os.posix_fallocate(whole.fileno(), 0, path.stat().st_size)
@@ -96,7 +101,7 @@ def write(
             tell(index + 1, len(files))
     if bad:
         raise AssetError("\n".join([f"{len(bad)} of {len(files)} pictures can't be used:", *_few(bad)]))
-    names = [file.relative_to(place).as_posix() for file in files]
+    names = [file.relative_to(folder).as_posix() for file in files]
     ids = tuple(map(recorded, names))
     return ImageSet(recorded(source), path, ids, _classes(names, labels), images.digest(pixels))
 
