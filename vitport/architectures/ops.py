@@ -11,11 +11,15 @@ Requirements that shaped the list:
 `backends/numpy.py` in float64 is the executable specification of each operation.
 """
 
+import math
 from collections.abc import Mapping
 from typing import Literal, Protocol, TypeVar, runtime_checkable
 
 Tensor = TypeVar("Tensor")
 Padding = Literal["SAME", "VALID"]
+
+GELU_FACTOR, GELU_CUBIC = math.sqrt(2 / math.pi), 0.044715
+"""The constants of `gelu_tanh`, eq. 2 of arXiv:1606.08415: the second is this number, and no rounding of another."""
 
 
 @runtime_checkable
@@ -56,7 +60,7 @@ class Ops(Protocol[Tensor]):
         ...
 
     def gelu_tanh(self, x: Tensor) -> Tensor:
-        """`x/2 (1 + tanh(sqrt(2/pi) (x + 0.044715 x^3)))`, eq. 2 of arXiv:1606.08415 with its own constants."""
+        """`x/2 (1 + tanh(GELU_FACTOR (x + GELU_CUBIC x^3)))`."""
         ...
 
     def relu(self, x: Tensor) -> Tensor:

@@ -13,13 +13,11 @@ import numpy as np
 from jax import Array, lax
 
 from vitport.architectures import Architecture, forward
-from vitport.architectures.ops import Padding
+from vitport.architectures.ops import GELU_CUBIC, GELU_FACTOR, Padding
 from vitport.arrays import Images, Params, Taps
 from vitport.backends.numpy import CENTRINGS
 
 FULL = lax.Precision.HIGHEST
-
-SQRT_2_OVER_PI = float(np.sqrt(2 / np.pi))
 
 
 def run(architecture: Architecture, params: Params, images: Images, variant: str, dtype: str = "float64") -> Taps:
@@ -97,7 +95,7 @@ class JaxOps:
         return y.reshape(*x.shape[:-1], *bias.shape).transpose(0, 2, 1, 3)
 
     def gelu_tanh(self, x: Array) -> Array:
-        return 0.5 * x * (1.0 + jnp.tanh(SQRT_2_OVER_PI * (x + 0.044715 * x * x * x)))
+        return 0.5 * x * (1.0 + jnp.tanh(GELU_FACTOR * (x + GELU_CUBIC * x * x * x)))
 
     def relu(self, x: Array) -> Array:
         return jnp.maximum(x, 0)

@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from vitport.architectures import Architecture, forward
-from vitport.architectures.ops import Padding
+from vitport.architectures.ops import GELU_CUBIC, GELU_FACTOR, Padding
 from vitport.arrays import Images, Logits, Params, Taps, bit_equal, softmax, tf32
 from vitport.devices import Runner
 
@@ -128,7 +128,7 @@ class NumPyOps:
         return self.operand(query / root) @ self.operand(key).swapaxes(2, 3)
 
     def gelu_tanh(self, x: np.ndarray) -> np.ndarray:
-        half, cubic, factor = (x.dtype.type(c) for c in (0.5, 0.044715, np.sqrt(2 / np.pi)))
+        half, cubic, factor = (x.dtype.type(c) for c in (0.5, GELU_CUBIC, GELU_FACTOR))
         return half * x * (1 + np.tanh(factor * (x + cubic * x * x * x)))
 
     def relu(self, x: np.ndarray) -> np.ndarray:

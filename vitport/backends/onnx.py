@@ -11,7 +11,7 @@ import onnx
 from onnx import helper, numpy_helper
 
 from vitport.architectures import Architecture, forward
-from vitport.architectures.ops import Padding
+from vitport.architectures.ops import GELU_CUBIC, GELU_FACTOR, Padding
 from vitport.arrays import Images, Params, Taps
 from vitport.backends.numpy import NumPyOps, same_padding
 from vitport.backends.onnx_graph import BATCH, Graph, Value, Weight, index, scalar
@@ -180,7 +180,7 @@ class OnnxOps:
         if self.graph.opset >= GELU_SINCE and self.graph.dtype == np.float32:
             (y,) = self.graph.emit("Gelu", x.wire, approximate="tanh")
             return Value(y, x.shape)
-        constants = (0.5, 1.0, 3.0, 0.044715, float(np.sqrt(2 / np.pi)))
+        constants = (0.5, 1.0, 3.0, GELU_CUBIC, GELU_FACTOR)
         half, one, three, cubic, factor = (scalar(c) for c in constants)
         (cube,) = self.graph.emit("Pow", x.wire, three)
         (inner,) = self.graph.emit("Mul", cube, cubic)

@@ -9,15 +9,13 @@ import numpy as np
 import tensorflow as tf
 
 from vitport.architectures import Architecture, forward
-from vitport.architectures.ops import Padding
+from vitport.architectures.ops import GELU_CUBIC, GELU_FACTOR, Padding
 from vitport.arrays import Images, Params, Taps
 from vitport.backends.numpy import CENTRINGS
 from vitport.parity.loss import slope
 
 Weight = tf.Tensor | tf.Variable
 """A leaf: a constant when the definition is only run, a variable in a SavedModel."""
-
-SQRT_2_OVER_PI = float(np.sqrt(2 / np.pi))
 
 
 def run(architecture: Architecture, params: Params, images: Images, variant: str, dtype: str = "float64") -> Taps:
@@ -94,7 +92,7 @@ class TensorFlowOps:
     def gelu_tanh(self, x: tf.Tensor) -> tf.Tensor:
         """In words and a place that TensorFlow knows: it computes the dense layer before and this in one kernel."""
         rows = _rows(x)
-        return _regroup(0.5 * rows * (1.0 + tf.tanh(SQRT_2_OVER_PI * (rows + 0.044715 * rows * rows * rows))), x)
+        return _regroup(0.5 * rows * (1.0 + tf.tanh(GELU_FACTOR * (rows + GELU_CUBIC * rows * rows * rows))), x)
 
     def relu(self, x: tf.Tensor) -> tf.Tensor:
         return tf.nn.relu(x)

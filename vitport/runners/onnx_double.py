@@ -13,12 +13,11 @@ from onnx import ModelProto, TensorProto, numpy_helper
 from onnx.reference import ReferenceEvaluator
 from onnx.reference.op_run import OpRun
 
+from vitport.architectures.ops import GELU_CUBIC, GELU_FACTOR
 from vitport.arrays import Images, Logits, Params
 from vitport.backends import onnx_graph
 from vitport.runners import Subject
 from vitport.runners.onnx_contents import folded, read
-
-SQRT_2_OVER_PI = np.sqrt(2 / np.pi)
 
 
 class Gelu(OpRun):
@@ -28,7 +27,7 @@ class Gelu(OpRun):
 
     def _run(self, x: np.ndarray, approximate: str = "none") -> tuple[np.ndarray]:
         if approximate == "tanh":
-            return (0.5 * x * (1 + np.tanh(SQRT_2_OVER_PI * (x + 0.044715 * x * x * x))),)
+            return (0.5 * x * (1 + np.tanh(GELU_FACTOR * (x + GELU_CUBIC * x * x * x))),)
         return (0.5 * x * (1 + np.vectorize(math.erf)(x / np.sqrt(2))),)
 
 

@@ -14,14 +14,11 @@ from tensorflow.python.framework.convert_to_constants import convert_variables_t
 
 from vitport.architectures import Architecture
 from vitport.architectures.hybrid import GROUP_NORM_EPS, STD_CONV_EPS
+from vitport.architectures.ops import GELU_CUBIC, GELU_FACTOR
 from vitport.architectures.vit import LAYER_NORM_EPS
 from vitport.arrays import Images, Logits
-from vitport.backends.tensorflow import SQRT_2_OVER_PI
 from vitport.parity.loss import slope
 from vitport.runners import Subject
-
-CUBIC = 0.044715
-"""Of the tanh GELU (`architectures/ops.py`)."""
 
 LARGEST = 230_000_000
 """Weights: in float64 as many as a GraphDef, a protobuf of two gigabytes at most, has room for."""
@@ -63,7 +60,7 @@ def _wide(
     """The same function of the same inputs, in float64."""
     frozen = convert_variables_to_constants_v2(function)
     graph = frozen.graph.as_graph_def()
-    constants = (LAYER_NORM_EPS, GROUP_NORM_EPS, STD_CONV_EPS, SQRT_2_OVER_PI, CUBIC, architecture.head_width**-0.5)
+    constants = (LAYER_NORM_EPS, GROUP_NORM_EPS, STD_CONV_EPS, GELU_FACTOR, GELU_CUBIC, architecture.head_width**-0.5)
     for node in graph.node:
         for value in node.attr.values():
             _widen(value, constants)
