@@ -6,10 +6,10 @@ from dataclasses import replace
 from vitport import bisect
 from vitport.errors import VitportError
 from vitport.jobs import Watch
+from vitport.parity.gate_rules import PORT_PREFIX
 from vitport.parity.judged_ports import Port
 from vitport.parity.report_schema import Report
 from vitport.parity.run_schema import Growth, Run
-from vitport.parity.trials import PORT
 
 MOST = 3
 """Failed runs whose cause is looked for: a minute each, and failures have few causes."""
@@ -40,7 +40,9 @@ def _has_taps(run: Run) -> bool:
 
 def _diagnosis(run: Run, asked: bisect.Request, ports: Sequence[Port], watch: Watch) -> dict:
     """Fields of `Run`; a sentence where the search itself fails."""
-    port = next((port for port in ports if (f"{PORT}{port.name}", port.variant) == (run.backend, run.variant)), None)
+    port = next(
+        (port for port in ports if (f"{PORT_PREFIX}{port.name}", port.variant) == (run.backend, run.variant)), None
+    )
     suspect = {"backend": "" if port else run.backend, "port": port, "variant": run.variant}
     try:
         found = bisect.bisect(replace(asked, **suspect), watch)

@@ -36,6 +36,9 @@ Some = Annotated[tuple[Item, ...], Field(strict=False, min_length=1)]
 PORT, REFERENCES = "port", "references"
 """Names beside the backends' own: of every published port, and where a gate is about the oracle and the definition."""
 
+PORT_PREFIX = f"{PORT}:"
+"""Before the name of a published port, in the name of a run."""
+
 
 class Rule(BaseModel):
     """What one gate allows, to all runs or to some. Of the rules that fit a run the last one counts."""
@@ -68,6 +71,6 @@ class Rule(BaseModel):
 
     def fits(self, backend: str, precision: str, device: str, variant: str, stem: str) -> bool:
         """Whether this rule is for such a run."""
-        kind = PORT if backend.startswith(f"{PORT}:") else backend
+        kind = PORT if backend.startswith(PORT_PREFIX) else backend
         asked = ((self.backend, kind), (self.precision, precision), (self.device, device), (self.variant, variant))
         return all(allowed is None or value in allowed for allowed, value in asked) and self.stem in (None, stem)

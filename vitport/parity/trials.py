@@ -15,11 +15,9 @@ from vitport.errors import EnvironmentFault, UsageError, VitportError
 from vitport.format_table import FORMATS, STANDARD
 from vitport.formats import require
 from vitport.manifest_errors import suggestion
+from vitport.parity.gate_rules import PORT_PREFIX
 from vitport.parity.judged_ports import Port
 from vitport.runners import Absent, Inapplicable
-
-PORT = "port:"
-"""Before the name of a published port."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,7 +44,7 @@ class Trial:
 
     @property
     def port(self) -> bool:
-        return self.name.startswith(PORT)
+        return self.name.startswith(PORT_PREFIX)
 
 
 @dataclass(frozen=True, slots=True)
@@ -167,6 +165,6 @@ def _subjects(row: Backend, asked: Asked) -> Iterator[tuple[str, Path | None, st
 def _of_port(port: Port, precision: str, device: str) -> Trial:
     row = BACKENDS[port.backend]
     impossible = _impossible(row, precision, device)
-    name = f"{PORT}{port.name}"
+    name = f"{PORT_PREFIX}{port.name}"
     facts = {"folder": port.path, "sha256": port.sha256, "required": not impossible, "thorough": precision == "float32"}
     return Trial(name, port.backend, port.variant, precision, device, **facts, impossible=impossible)
