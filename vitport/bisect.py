@@ -22,7 +22,9 @@ from vitport.job_arguments import model_arguments
 from vitport.jobs import Job, Watch
 from vitport.manifest import Manifest
 from vitport.manifest_errors import suggestion
+from vitport.parity.gate_rules import PORT_PREFIX
 from vitport.parity.judged_ports import Port
+from vitport.wording import plural
 
 ORACLE = "flax"
 """What is taken for right, unless another backend is named."""
@@ -53,7 +55,7 @@ class Request:
     @property
     def suspect(self) -> str:
         """Its name in messages."""
-        return f"port:{self.port.name}" if self.port else self.backend
+        return f"{PORT_PREFIX}{self.port.name}" if self.port else self.backend
 
 
 @dataclass(frozen=True, slots=True)
@@ -177,7 +179,7 @@ class _Desk:
         """The likely cause of what the suspect returns."""
         if found.weights and found.weights["sentence"]:
             count = len(found.weights["different"])
-            differ = _leaves(count, "differs", "differ")
+            differ = f"{count} {plural(count, 'leaf differs', 'leaves differ')}"
             sentence = f"{found.weights['sentence']}: bit by bit what its weights say ({differ})"
             return {"verdict": sentence, "named": True, "causes": [{"faults": [found.weights["fault"]], "left": 0.0}]}
         tap = TAPS[self._request.variant]
@@ -190,9 +192,9 @@ class _Desk:
         job = self._job("cause", "explain", question=str(question), rounding=rounding, block=block)
         cause = jobs.run([job], self._scratch, self._watch, self._request.timeout)["cause"]
         if found.weights and found.weights["different"] and not cause["named"]:
-            names = ", ".join(found.weights["different"][:3])
-            be = _leaves(len(found.weights["different"]), "is", "are")
-            cause["verdict"] += f"; {be} not the checkpoint's: {names}"
+            different = found.weights["different"]
+            are = f"{len(different)} {plural(len(different), 'leaf is', 'leaves are')}"
+            cause["verdict"] += f"; {are} not the checkpoint's: {', '.join(different[:3])}"
         return cause
 
     def _tapped(self, name: str, backend: str, port: Port | None) -> Job:
@@ -265,8 +267,3 @@ def _block(tap: str) -> int | None:
     """The encoder block that a tap is in."""
     head, _, _ = tap.partition("/")
     return int(head.removeprefix("encoderblock_")) if head.startswith("encoderblock_") else None
-
-
-def _leaves(count: int, one: str, more: str) -> str:
-    """How many, with the form of the verb that agrees."""
-    return f"{count} leaf {one}" if count == 1 else f"{count} leaves {more}"
