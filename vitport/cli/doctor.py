@@ -15,7 +15,7 @@ from vitport.cli.options import QUIET, json_flag
 )
 @json_flag()
 @QUIET
-def doctor(device: str | None, as_json: bool, quiet: bool) -> None:
+def doctor(device: str, as_json: bool, quiet: bool) -> None:
     """Say what is installed and works, and how to install what is missing.
 
     Exit code 6 where something that is installed does not work, or sees no GPU although --device cuda says that there
@@ -30,7 +30,7 @@ def doctor(device: str | None, as_json: bool, quiet: bool) -> None:
     from vitport.doctor import diagnose
 
     with console.Progress(quiet or as_json) as watch:
-        diagnosis = diagnose(device or "cpu", watch)
+        diagnosis = diagnose(device, watch)
     if as_json:
         console.json_document(asdict(diagnosis) | {"exit_code": diagnosis.exit_code})
     else:
