@@ -245,7 +245,7 @@ class _Model:
     def _tokens(self) -> list[np.ndarray]:
         """After each block but the last."""
         architecture = self._question.architecture
-        ops = self._ops(keep={f"{_tap(index)}" for index in range(architecture.depth)})
+        ops = self._ops(keep={_tap(index) for index in range(architecture.depth)})
         tokens = embed(architecture, ops, self._cast(self._params), self._images)
         from_block(architecture, ops, self._cast(self._params), tokens, 0, self._question.variant)
         return [ops.taps[_tap(index)] for index in range(architecture.depth)]

@@ -13,6 +13,7 @@ import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from vitport import strict_json
+from vitport.architectures import VARIANTS
 from vitport.arrays import Logits
 from vitport.errors import AssetError
 from vitport.manifest_types import Sha256
@@ -61,7 +62,7 @@ class Golden(_Model):
     """Side of the images."""
     images: Sha256
     """Digest of the fixed images at that resolution."""
-    variants: dict[Literal["classifier", "features"], Answers]
+    variants: dict[Literal[VARIANTS], Answers]
     """By variant."""
 
 

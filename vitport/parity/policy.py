@@ -94,7 +94,7 @@ def with_rules(policy: Policy, name: str, rules: Sequence[Rule]) -> Policy:
 
 
 def without(policy: Policy, gates: Collection[str], why: str) -> Policy:
-    """The policy for runs that can't have numbers for some gates: those are required no more, whoever's rule it is.
+    """The policy for runs that can't have numbers for some gates: those are required no more, whosever rule it is.
 
     What was measured all the same is held to the same limits. why: what the runs go without, for the name.
     """
