@@ -28,7 +28,7 @@ from vitport.formats import FORMATS, require
 from vitport.job_arguments import model_arguments
 from vitport.jobs import Job, Watch, error_of
 from vitport.manifest import Manifest
-from vitport.parity import image_sets, judging, policy
+from vitport.parity import image_sets, judging, measuring, policy
 from vitport.parity.bench import Bench, Errand, Result
 from vitport.parity.comparison import Truth, number
 from vitport.parity.outputs_store import Store
@@ -43,11 +43,11 @@ VARIANT = "classifier"
 IMAGES, BATCH, BATCHES = 3, 3, (1,)
 """Images that are drawn, how many at a time, and in which other batches."""
 
-MEASURES = ("noise", "weights", "labels", "preprocessing", "semantic")
-"""What is measured beside the outputs."""
-
 UNMEASURED = ("gradients", "semantic_gradients")
 """Faults are planted in what is returned; `tests/test_runners.py` stops a gradient."""
+
+MEASURES = tuple(name for name in measuring.MEASURES if name not in UNMEASURED)
+"""What is measured beside the outputs."""
 
 PATIENCE = 5.0
 """Seconds after which a child that hangs is stopped: NumPy takes one."""

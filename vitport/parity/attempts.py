@@ -1,18 +1,16 @@
 """What becomes of a trial: a child's result, or the error for which there is none."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 from vitport.backend_table import BACKENDS
 from vitport.errors import AssetError, BackendError, CheckpointError, EnvironmentFault, VitportError
 from vitport.parity.bench import Bench, Errand, Result
+from vitport.parity.measuring import MEASURES
 from vitport.parity.trials import Trial
-
-MEASURES = ("noise", "weights", "labels", "preprocessing", "semantic", "gradients")
-"""What is measured of a backend beside its outputs, once, in float32."""
 
 
 def attempt(
-    bench: Bench, trial: Trial, sizes: Sequence[int], measures: Sequence[str] = MEASURES, labels: Sequence[str] = ()
+    bench: Bench, trial: Trial, sizes: Sequence[int], measures: Iterable[str] = MEASURES, labels: Sequence[str] = ()
 ) -> Result | VitportError:
     """Runs a trial, or takes its outputs from an earlier run; the error where it can't be run.
 

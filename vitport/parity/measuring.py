@@ -300,7 +300,8 @@ MEASURES: dict[str, Callable[[Opened], dict]] = {
     "semantic": semantic,
     "gradients": gradient_errors,
 }
-"""What can be measured beside the outputs: fields of a result, with arrays for the parent under `arrays`."""
+"""What can be measured beside the outputs, once, in float32: fields of a result, with arrays for the parent under
+`arrays`. The names are those by which a job asks, in the order in which it does."""
 
 
 def _differs(opened: Opened, pixels: Images, size: int, runner: Runner) -> dict:
