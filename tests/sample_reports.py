@@ -4,7 +4,7 @@ Numbers are drawn from distributions like measured ones, always the same; a verd
 """
 
 import math
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from itertools import combinations
 
 import numpy as np
@@ -283,15 +283,19 @@ def gate(run: dict, name: str, measured: float | None, limit: float | None, reas
 
 def pairs(runs: list[dict]) -> Iterable[dict]:
     """Every two runs of a variant at one precision and device, and of one backend across them."""
-    ran = [each for each in runs if each["status"] == "RAN" and each["relative"] and each["relative"]["rms"]]
+    ran = [each for each in runs if each["status"] == "RAN"]
     for a, b in combinations(ran, 2):
         place = all(a[key] == b[key] for key in ("precision", "device"))
         if a["variant"] == b["variant"] and (place or a["backend"] == b["backend"]):
-            relative = math.hypot(a["relative"]["rms"], b["relative"]["rms"])
+            relative = _unless_null(math.hypot, a["relative"]["rms"], b["relative"]["rms"])
             agree = [each["top1"]["agree"] if each["top1"] else COUNT for each in (a, b)]
-            furthest = max(a["error"]["max"], b["error"]["max"])
+            furthest = _unless_null(max, a["error"]["max"], b["error"]["max"])
             top1 = COUNT - abs(agree[0] - agree[1])
             yield {"a": a["id"], "b": b["id"], "max": furthest, "relative": relative, "top1": top1}
+
+
+def _unless_null(of: Callable[..., float], *values: float | None) -> float | None:
+    return None if None in values else of(*values)
 
 
 def distribution(differences: np.ndarray) -> dict:

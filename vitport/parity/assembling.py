@@ -12,7 +12,7 @@ from vitport.errors import VitportError
 from vitport.manifest import Manifest
 from vitport.parity import judging
 from vitport.parity.bench import Result
-from vitport.parity.comparison import Truth, pair
+from vitport.parity.comparison import Truth, beside, pair
 from vitport.parity.image_sets import ImageSet
 from vitport.parity.machine import machine
 from vitport.parity.report_schema import SCHEMA, File, Identity, Images, Judgement, Pair, Report, Spread, Subject
@@ -157,9 +157,8 @@ def _format(run: Run) -> str:
 
 
 def _pairs(runs: Sequence[Run], outcomes: Sequence[Outcome], truths: dict[str, Truth]) -> Iterator[Pair]:
-    """Every two runs of one variant at one precision and device; of one backend also across them."""
+    """Every two runs that are compared."""
     there = [(run, outcome.result) for run, outcome in zip(runs, outcomes, strict=True) if run.status == "RAN"]
     for (a, one), (b, other) in combinations(there, 2):
-        same = (a.precision, a.device) == (b.precision, b.device) or a.backend == b.backend
-        if a.variant == b.variant and same:
+        if beside(a, b):
             yield pair(a, b, (one.arrays["outputs"], other.arrays["outputs"]), truths[a.variant])

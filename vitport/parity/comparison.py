@@ -66,6 +66,11 @@ def _numbers(outputs: Logits, truth: Truth) -> dict:
     return found
 
 
+def beside(a: Run, b: Run) -> bool:
+    """Whether two runs are compared: of one variant, at one precision and device, or of one backend across these."""
+    return a.variant == b.variant and ((a.precision, a.device) == (b.precision, b.device) or a.backend == b.backend)
+
+
 def pair(a: Run, b: Run, outputs: tuple[Logits, Logits], truth: Truth) -> Pair:
     """Two runs beside each other."""
     with np.errstate(invalid="ignore"):  # infinity less infinity

@@ -65,6 +65,7 @@ SUBJECTS = Kind(
 )
 RAN = Kind(lambda whole: whole.ran.values(), _the_run)
 CLASSIFIED = Kind(lambda whole: [run for run in whole.ran.values() if run.top1], _the_run)
+ALL_PAIRS = Kind(lambda whole: [whole.report.pairs], lambda pairs: "the pairs")
 PAIRS = Kind(lambda whole: whole.report.pairs, lambda pair: f"the pair of {_quoted(pair.a)} and {_quoted(pair.b)}")
 
 
@@ -125,6 +126,7 @@ CLAIMS: tuple[Claim, ...] = (
     Claim(PAIRS, runs.triangle, "is nearer or farther than two with their errors can be"),
     Claim(PAIRS, runs.averaged, "differs by more on the whole than anywhere"),
     Claim(PAIRS, runs.agreeing, "agrees on more or fewer images than two with their flips can"),
+    Claim(ALL_PAIRS, runs.once_each, "are not each two runs that are compared, once"),
     Claim(RAN, runs.beside_cpu, "differs from the CPU by other than the pair of both"),
 )
 """All that is said twice, the names before the numbers."""

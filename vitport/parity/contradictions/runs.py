@@ -1,8 +1,11 @@
 """What follows from what in whole runs, in what was measured beside their outputs, and in two runs together."""
 
+import math
+from collections import Counter
 from collections.abc import Iterable
 from itertools import starmap
 
+from vitport.parity.comparison import beside
 from vitport.parity.contradictions.whole import ROUNDING, Whole, alike, ascending
 from vitport.parity.report_schema import Images, Pair, Spread
 from vitport.parity.run_schema import BatchNoise, Run
@@ -84,6 +87,16 @@ def measured_in_float64(run: Run, whole: Whole) -> bool:
 def of_two_runs(pair: Pair, whole: Whole) -> bool:
     there = pair.a != pair.b and {pair.a, pair.b} <= whole.ran.keys()
     return there and whole.ran[pair.a].variant == whole.ran[pair.b].variant
+
+
+def once_each(pairs: list[Pair], whole: Whole) -> bool:
+    """Every two runs that are compared; as no two are alike in all, those of one place are not those of one backend."""
+    runs = whole.ran.values()
+    places = Counter((run.variant, run.precision, run.device) for run in runs)
+    backends = Counter((run.variant, run.backend) for run in runs)
+    number = sum(math.comb(count, 2) for count in (*places.values(), *backends.values()))
+    compared = all(beside(whole.ran[pair.a], whole.ran[pair.b]) for pair in pairs)
+    return compared and len({frozenset((pair.a, pair.b)) for pair in pairs}) == len(pairs) == number
 
 
 def triangle(pair: Pair, whole: Whole) -> bool:
