@@ -56,7 +56,7 @@ def missing() -> Report:
     """Nothing failed, but something that is required did not run, and something that is not neither."""
     died = not_run("torch", "classifier", cause="memory", reason="ran out of memory (7.9 GB); pass --batch 8")
     absent = not_run(
-        "timm", "classifier", cause="environment", reason="timm is missing: pip install timm", required=False
+        "onnx-reference", "classifier", cause="environment", reason="onnx is missing: pip install onnx", required=False
     )
     return report([run("flax", "classifier"), run("onnx", "classifier"), died, absent])
 

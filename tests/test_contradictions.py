@@ -213,6 +213,17 @@ def _across(document: dict) -> None:
     pair.update(a=flax["id"], b=cuda["id"], max=most, relative=relative, top1=samples.COUNT)
 
 
+def _unmade(document: dict) -> None:
+    _unseen(document, "absent")
+
+
+def _unseen(document: dict, cause: str = "crashed") -> None:
+    """A run that failed as one that did not run, which the verdict need not wait for."""
+    lost = samples.not_run("timm", "classifier", cause=cause, reason="x", required=False)
+    document["runs"][WRONG] = lost
+    document["pairs"] = [pair for pair in document["pairs"] if lost["id"] not in (pair["a"], pair["b"])]
+
+
 def _unrun(document: dict) -> None:
     """A run that failed, taken out wherever it is named but among what was verified."""
     failed = document["runs"].pop(WRONG)["id"]
@@ -229,6 +240,8 @@ CHANGES: dict[str, tuple[Callable[[dict], object], str]] = {
     "a verdict less": (lambda document: document["judgement"]["runs"].popitem(), "is either not judged or not there"),
     "numbers of nothing": (runs(LOST, "nonfinite", 0), "has not the numbers of a run that ran"),
     "no cause": (runs(LOST, "cause", None), "has not the numbers of a run that ran"),
+    "an artifact that nobody ran": (_unseen, "did not run, nor did another of the same, and is not required"),
+    "an artifact that nobody made": (_unmade, "had nothing to run, though it was verified"),
     "nothing of a run": (runs(ONNX, "histogram", None), "has not the numbers of a run that ran"),
     "no reference": (lambda document: document["references"].pop("features"), "has no reference"),
     "no spread": (at("references.features.spread", 0.0), "has a spread of nothing"),

@@ -236,9 +236,9 @@ def test_junit_fails_exactly_where_the_verdict_is_no_pass(samples, name):
 def test_junit_tells_what_was_required_from_what_was_not(samples):
     root = ElementTree.fromstring(junit.render(samples["missing"]))
     (died,) = root.findall("testsuite[@name='torch/classifier/float32/cpu']/testcase/error")
-    (absent,) = root.findall("testsuite[@name='timm/classifier/float32/cpu']/testcase/skipped")
+    (absent,) = root.findall("testsuite[@name='onnx-reference/classifier/float32/cpu']/testcase/skipped")
     assert "ran out of memory" in died.get("message")
-    assert absent.get("message") == "timm is missing: pip install timm"
+    assert absent.get("message") == "onnx is missing: pip install onnx"
 
 
 def test_gates_of_no_run_are_in_junit_too(samples):

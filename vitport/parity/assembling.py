@@ -7,7 +7,6 @@ from itertools import combinations
 from pathlib import Path
 
 from vitport import artifacts
-from vitport.backend_table import BACKENDS
 from vitport.errors import VitportError
 from vitport.manifest import Manifest
 from vitport.parity import judging
@@ -15,6 +14,7 @@ from vitport.parity.bench import Result
 from vitport.parity.comparison import Truth, beside, pair
 from vitport.parity.image_sets import ImageSet
 from vitport.parity.machine import machine
+from vitport.parity.orphans import orphans
 from vitport.parity.report_schema import SCHEMA, File, Identity, Images, Judgement, Pair, Report, Spread, Subject
 from vitport.parity.run_report import did_not_run, ran
 from vitport.parity.run_schema import Run
@@ -132,28 +132,8 @@ def _required(runs: list[Run], named: bool) -> list[Run]:
     for that any backend could give it; where none could at all, nobody is excused."""
     if named:
         return runs
-    there = [run for run in runs if run.status == "RAN"]
-    artifacts_run, ways_run = {_artifact(run) for run in there}, {_way(run) for run in there}
-    idle = [run for run in runs if run.status == "NOT RUN" and run.cause != "absent" and _format(run)]
-    orphans = {
-        run.id
-        for run in idle
-        if _artifact(run) not in artifacts_run or (run.cause != "inapplicable" and _way(run) not in ways_run)
-    }
-    return [run.model_copy(update={"required": True}) if run.id in orphans else run for run in runs]
-
-
-def _artifact(run: Run) -> tuple[str, str]:
-    return run.variant, _format(run)
-
-
-def _way(run: Run) -> tuple[str, str, str, str]:
-    """An artifact, and how it was run."""
-    return *_artifact(run), run.precision, run.device
-
-
-def _format(run: Run) -> str:
-    return BACKENDS[run.backend].artifact if run.backend in BACKENDS else ""
+    waited_for = orphans(runs)
+    return [run.model_copy(update={"required": True}) if run.id in waited_for else run for run in runs]
 
 
 def _pairs(runs: Sequence[Run], outcomes: Sequence[Outcome], truths: dict[str, Truth]) -> Iterator[Pair]:

@@ -39,6 +39,11 @@ def measured(run: Run, whole: Whole) -> bool:
     return run.cause is None and all(has(run, name) for name in FOUND)
 
 
+def waited_for(run: Run, whole: Whole) -> bool:
+    """Whether the verdict waits for a run that was possible and is nobody else's."""
+    return run.required or run.cause == "inapplicable" or run.id not in whole.orphans
+
+
 def has(run: Run, name: str) -> bool:
     return getattr(run, name) not in (None, [])
 
@@ -51,6 +56,10 @@ def of_its_variant(run: Run, whole: Whole) -> object:
 
 def verified(run: Run, whole: Whole) -> bool:
     return (run.backend, run.variant) in whole.subjects
+
+
+def made(run: Run, whole: Whole) -> bool:
+    return run.cause != "absent" or (run.backend, run.variant) not in whole.subjects
 
 
 def ten_named(run: Run, whole: Whole) -> bool:

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from itertools import pairwise
 
+from vitport.parity.orphans import orphans
 from vitport.parity.report_schema import Images, Report
 from vitport.parity.run_schema import Number, Run
 
@@ -34,6 +35,10 @@ class Whole:
     @cached_property
     def subjects(self) -> set[tuple[str, str]]:
         return {(each.name, each.variant) for each in self.report.identity.subjects}
+
+    @cached_property
+    def orphans(self) -> set[str]:
+        return orphans(self.report.runs)
 
     @cached_property
     def tried(self) -> set[tuple[str, str]]:
