@@ -144,6 +144,14 @@ def test_a_port_that_is_not_there(port: Manifest, caches: Path, text: str, sente
         judged_ports.asked((text,), port)
 
 
+def test_one_id_may_be_both_variants(tmp_path: Path, caches: Path) -> None:
+    rows = [f"{{where: huggingface, id: o/r, variant: {v}, same_weights: true}}" for v in ("classifier", "features")]
+    both = manifest.read(write(tmp_path, f"\npublished: {{ports: [{', '.join(rows)}]}}\n"))
+    downloaded(caches / "hub", "o/r")
+    assert [found.variant for found in judged_ports.asked(("o/r",), both)] == ["classifier", "features"]
+    assert [found.variant for found in judged_ports.asked(("o/r",), both, ("features",))] == ["features"]
+
+
 def test_a_variant_that_is_left_out(port: Manifest) -> None:
     with pytest.raises(UsageError, match="is the features variant, which --variant leaves out"):
         judged_ports.asked(("somebody/digits_fe/1",), port, ("classifier",))

@@ -74,9 +74,11 @@ def test_null_never_passes(path: str) -> None:
     assert judge(onnx(put(path, None))).verdict == "FAIL"
 
 
+@pytest.mark.parametrize("required", [True, False])
 @pytest.mark.parametrize("path", ["weights", "semantic", "noise"])
-def test_what_was_not_measured_is_no_pass(path: str) -> None:
-    found = judge(onnx(put(path, None)))
+def test_what_was_not_measured_is_no_pass(path: str, required: bool) -> None:
+    """Of a run that the verdict needs not wait for too, once it ran."""
+    found = judge(samples.run("torch", "classifier"), onnx(put(path, None)) | {"required": required})
     assert (found.verdict, found.exit_code) == ("NOT RUN", 5)
 
 

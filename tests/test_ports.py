@@ -473,6 +473,13 @@ def test_weights_beside_a_file_are_hashed_with_it_or_it_is_refused(artifacts, tm
     assert_is_the_oracle(run(tmp_path))
 
 
+@pytest.mark.parametrize("location", ["../x", "/etc/passwd", "a/../../x", "x\0"])
+def test_data_lies_in_the_models_folder(tmp_path: Path, location: str) -> None:
+    ports.require_inside(tmp_path / "port.onnx", ["data", "a/data", "a/../data"])
+    with pytest.raises(AssetError, match="which is outside its folder"):
+        ports.require_inside(tmp_path / "port.onnx", [location])
+
+
 # TorchScript.
 
 

@@ -48,10 +48,11 @@ def _asked(text: str, manifest: Manifest, variants: Sequence[str]) -> list[Port]
     name, separator, path = text.partition("=")
     if separator:
         return _at(text, name, path, variants or USUAL)
-    fields = _known(text, manifest)
-    if fields.variant not in (variants or VARIANTS):
-        raise UsageError(f"--port {text} is the {fields.variant} variant, which --variant leaves out")
-    return [_port(fields, _place(fields, manifest) if fields.path else _downloaded(fields))]
+    rows = _known(text, manifest)
+    wanted = [fields for fields in rows if fields.variant in (variants or VARIANTS)]
+    if not wanted:
+        raise UsageError(f"--port {text} is the {rows[0].variant} variant, which --variant leaves out")
+    return [_port(fields, _place(fields, manifest) if fields.path else _downloaded(fields)) for fields in wanted]
 
 
 def named(manifest: Manifest, variants: Sequence[str], but: Iterable[Port]) -> tuple[Port, ...]:
@@ -85,18 +86,20 @@ def _at(text: str, name: str, path: str, variants: Sequence[str]) -> list[Port]:
     return [_opened(name, Path(path), variant) for variant in variants]
 
 
-def _known(handle: str, manifest: Manifest) -> PortFields:
-    """The manifest's port of this id. Raises UsageError where there is none, or none to compare with."""
-    rows = {fields.id: fields for fields in manifest.published.ports}
-    if handle not in rows:
-        hint = suggestion(handle, rows) or f"it names {', '.join(rows) or 'none'}"
+def _known(handle: str, manifest: Manifest) -> list[PortFields]:
+    """The manifest's rows of this id, one a variant. Raises UsageError where there is none, or none to compare with."""
+    rows = [fields for fields in manifest.published.ports if fields.id == handle]
+    if not rows:
+        ids = list(dict.fromkeys(fields.id for fields in manifest.published.ports))
+        hint = suggestion(handle, ids) or f"it names {', '.join(ids) or 'none'}"
         raise UsageError(f"--port {handle}: {manifest.path} names no such port; {hint}. Write NAME=PATH for any other")
-    if not rows[handle].same_weights:
+    same = [fields for fields in rows if fields.same_weights]
+    if not same:
         raise UsageError(
             f"--port {handle}: {manifest.path} says that it has other weights, so there is nothing to compare; "
             f"NAME=PATH runs it all the same"
         )
-    return rows[handle]
+    return same
 
 
 def _downloaded(fields: PortFields) -> Path:

@@ -208,8 +208,11 @@ def _missing(report: Report, policy: Policy) -> list[Gate]:
 
 
 def _needed(run: Run, policy: Policy) -> bool:
-    """Whether the verdict waits for a run. A policy that requires a backend excuses it from what it can't do alone."""
-    return run.required or (run.backend in policy.required and run.cause != "inapplicable")
+    """Whether the verdict waits for a run: for one that ran, all that is required of it must have been measured.
+
+    A policy that requires a backend excuses it from what it can't do alone.
+    """
+    return run.status == "RAN" or run.required or (run.backend in policy.required and run.cause != "inapplicable")
 
 
 def _exit_code(report: Report, policy: Policy, gates: Iterable[Gate], runs: dict[str, str], missing: list[Gate]) -> int:

@@ -122,5 +122,5 @@ def require_inside(path: Path, locations: list[str]) -> None:
     """Raises AssetError where a model's data lies outside its own folder."""
     folder = os.path.realpath(path.parent)
     for location in locations:
-        if os.path.commonpath([folder, os.path.realpath(path.parent / location)]) != folder:
+        if "\0" in location or os.path.commonpath([folder, os.path.realpath(path.parent / location)]) != folder:
             raise AssetError(f"{path} wants to read {location!r:.200}, which is outside its folder")
