@@ -129,7 +129,7 @@ def poisoned(value: float) -> Callable[[np.ndarray], np.ndarray]:
 
 NEEDS_QUERY = f"- {QUERY}  float32 (16, 2, 8)"
 FAULTS: dict[str, tuple[Callable[[Params], Params], str]] = {
-    "missing": (without("cls"), "(1 leaves needed, 0 found instead):\n- cls  float32 (1, 1, 16)"),
+    "missing": (without("cls"), "(1 leaf needed, 0 found instead):\n- cls  float32 (1, 1, 16)"),
     "extra": (lambda p: p | {"ema": np.ones(3)}, "(0 leaves needed, 1 found instead):\n+ ema  float64 (3,)"),
     "misspelt": (
         lambda p: without("cls")(p) | {"clss": p["cls"]},

@@ -19,6 +19,7 @@ from vitport.architectures import PUBLISHED, Architecture, Shapes, parameter_sha
 from vitport.architectures.vit import POSITIONS
 from vitport.arrays import Params
 from vitport.errors import CheckpointError
+from vitport.wording import plural
 
 DROPPED = (r"opt/state/.*", r"extra/.*")
 """What accompanies `opt/target/`: momenta of the optimizer and bookkeeping of its loop (SAM, early big_vision)."""
@@ -181,7 +182,8 @@ def _parts(leaf: np.ndarray) -> Iterator[np.ndarray]:
 def _shortened(lines: list[str]) -> str:
     signs = [line[0] for line in lines]
     more = f"\n… and {len(lines) - SHOWN} more lines" if len(lines) > SHOWN else ""
-    counts = f" ({signs.count('-')} leaves needed, {signs.count('+')} found instead)"
+    needed = signs.count("-")
+    counts = f" ({needed} {plural(needed, 'leaf', 'leaves')} needed, {signs.count('+')} found instead)"
     return counts + ":\n" + "\n".join(lines[:SHOWN]) + more
 
 

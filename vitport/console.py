@@ -14,12 +14,15 @@ from types import TracebackType
 from typing import Any
 
 from vitport.fields import shortened, shown
-from vitport.wording import harmless, one_line, plural
+from vitport.wording import harmless, micro, one_line, plural
 
 MEGABYTE = 1e6
 
 LAST_WORDS, WIDEST = 4, 160
 """Lines of what a process said before it died, and the letters of each."""
+
+MOST_NEW = 5
+"""New runs whose names `diff` shows."""
 
 DONE = "done"
 """What a part says last."""
@@ -160,8 +163,8 @@ def verification(report: Any, folder: Path | None = None) -> None:
             run.precision,
             run.device,
             judgement.runs[run.id],
-            _millionths(run.relative and run.relative.rms),
-            _scientific(run.error and run.error.max),
+            micro(run.relative.rms) if run.relative else "-",
+            _scientific(run.error.max) if run.error else "-",
             f"{run.top1.agree}/{run.top1.count}" if run.top1 else "-",
             f"{run.speed.rate:.1f}" if run.speed else "-",
             f"{run.speed.memory / MEGABYTE:.0f}" if run.speed else "-",
@@ -215,12 +218,9 @@ def diagnosis(diagnosis: Any) -> None:
             print(f"\n{each.package} {'is missing' if each.state == 'missing' else 'does not work'}: {each.remedy}")
 
 
-def _millionths(relative: float | None) -> str:
-    return "-" if relative is None else f"{relative * 1e6:.3g}"
-
-
 def _scientific(value: float | None) -> str:
-    return "-" if value is None else f"{value:.1e}"
+    """Of a number that was measured: null is NaN."""
+    return "NaN" if value is None else f"{value:.1e}"
 
 
 def judged(found: Any, folder: Path | None) -> None:
@@ -249,14 +249,15 @@ def difference(found: Any) -> None:
     for sentence in found.rejudged:
         print(one_line(sentence))
     print(f"verdict: was {found.old.judgement.verdict}, is {found.new.judgement.verdict}")
-    parts = (("regression", found.regressions), ("better", found.improved), ("changed", found.identity))
+    parts = (("worse", found.regressions), ("better", found.improved), ("changed", found.identity))
     for name, changes in parts:
         if changes:
-            print(f"\n{_many(len(changes), name) if name == 'regression' else name}")
+            print(f"\n{name}")
             rows = [(shown(each.run), *map(_short, (each.what, each.was, each.now, each.reason))) for each in changes]
             table(("where", "what", "was", "is", "why"), rows, text=("where", "what", "was", "is", "why"))
     if found.gained:
-        print(f"\nnew: {', '.join(map(shown, found.gained))}")
+        more = f" and {len(found.gained) - MOST_NEW} more, see --json" if len(found.gained) > MOST_NEW else ""
+        print(f"\nnew: {', '.join(map(shown, found.gained[:MOST_NEW]))}{more}")
     if found.ratios:
         print("\nover what it was; not judged")
         rows = [(shown(each.run), *map(_times, (each.error, each.rate, each.memory))) for each in found.ratios]
