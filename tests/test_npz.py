@@ -376,6 +376,7 @@ SMALL = {"a/b": np.arange(6, dtype=np.float32).reshape(2, 3), "c": np.ones(3, np
 # Writing.
 
 
+@pytest.mark.skipif(sys.version_info < (3, 11, 4), reason="zipfile wrote other headers before: python/cpython#103861")
 def test_writes_the_bytes_of_savez(tmp_path: Path) -> None:
     path = tmp_path / "x.npz"
     npz.write(path, iter(ARRAYS.items()))

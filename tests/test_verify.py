@@ -234,7 +234,7 @@ MISTAKES = {
     ("--device", "tpu"): "unknown device 'tpu'",
     ("--batches", "0"): "must be whole numbers",
     ("--images", "nowhere"): "neither `seeded` nor",
-    ("--port", "x"): "write NAME=PATH",
+    ("--port", "x"): "names no such port; it names none. Write NAME=PATH for any other",
     ("--port", "x=nowhere"): "there is no nowhere",
     ("--policy", "nowhere.yaml"): "there is no such policy file",
 }
